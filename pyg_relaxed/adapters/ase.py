@@ -1,0 +1,198 @@
+"""ASE's ``Atoms`` to graphs and back."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch_geometric.data import Batch, Data
+
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, is_standard_cell
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from ..data import AtomicData
+
+_TARGETS = tuple(key.name for key in KEYS.values() if key.role == "target")
+_ARRAYS = ("tags", "momenta", "masses", "initial_magmoms", "initial_charges", "oxi_states", "species_spins", "labels")
+_INFO = ("charge", "spin")
+_GEOMETRY = ("numbers", "positions")
+
+
+def from_ase(
+    atoms: Atoms, cutoff: float = 5.0, dtype: torch.dtype | None = None, frame: str | None = None, extras: bool = True
+) -> AtomicData:
+    """Build the graph of an ``Atoms``, with its labels and all else it holds; ``atoms`` is not changed.
+
+    Labels (energy, forces, stress, charges, ...) are read from ``REF_<name>`` in ``info`` and ``arrays``, else from the
+    results of ``atoms.calc`` if they belong to this geometry (nothing is computed), else from ``<name>``. The stress
+    may be Voigt-6 (xx, yy, zz, yz, xz, xy) or 3 x 3. ``FixAtoms`` and ``FixCartesian`` become the mask ``fixed``.
+    Custom arrays become ``site_<name>``, info ``info_<name>`` (but None, which PyG cannot hold).
+
+    Args:
+        atoms: The structure; any cell, periodic along any of its vectors, atoms anywhere.
+        cutoff: In Å.
+        dtype: Of every float. None is ``torch.get_default_dtype()``; ``torch.float64`` makes the round trip exact.
+        frame: Where the axes come from, ``"cartesian"`` or ``"standard"``. None reads ``atoms.info["frame"]``; without
+            it ``"standard"`` if ASE's CIF reader left its ``info["spacegroup"]`` and the cell still lies as it puts
+            them, else ``"cartesian"``.
+        extras: Also carry ``site_*`` and ``info_*``. Without them graphs from different sources batch more easily.
+
+    Raises:
+        ValueError: For no atoms, atoms that are no elements, bad positions, cells or labels.
+
+    Example:
+        >>> from ase.build import bulk
+        >>> data = from_ase(bulk("Cu"), cutoff=3.0)
+        >>> data.num_edges, data.cell.shape, data.frame
+        (12, torch.Size([1, 3, 3]), 'cartesian')
+    """
+    arrays = {name: array for name, array in atoms.arrays.items() if name not in _GEOMETRY}
+    info = {name: value for name, value in atoms.info.items() if isinstance(name, str)}
+    if len(info) < len(atoms.info):
+        lost = [name for name in atoms.info if not isinstance(name, str)]
+        warnings.warn(f"atoms.info keys {lost} are not text and are not carried: rename them", stacklevel=2)
+    frame = _frame(atoms, info) if frame is None else frame
+    given: dict[str, Any] = _labels(atoms, info, arrays)
+    given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
+    for name in _INFO:
+        number = np.asarray(info.get(name))
+        if number.ndim == 0 and number.dtype.kind in "iuf" and (name == "charge" or number % 1 == 0):
+            given[name] = info.pop(name)
+    given["fixed"] = _fixed(atoms)
+    if atoms.get_celldisp().any():
+        given["celldisp"] = atoms.get_celldisp().reshape(3)
+    if extras:
+        given.update({SITE_PREFIX + name: array for name, array in arrays.items()})
+        given.update({INFO_PREFIX + name: value for name, value in info.items()})
+    given = {name: v.tolist() if getattr(v, "dtype", np.dtype(int)).kind in "US" else v for name, v in given.items()}
+    return build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff, dtype, frame, **given)
+
+
+def to_ase(data: Data) -> Atoms:
+    """Return the ``Atoms`` of one graph; labels come back as the results of a ``SinglePointCalculator``.
+
+    Args:
+        data: One graph, on any device; it is not changed.
+
+    Raises:
+        ValueError: For a batch.
+
+    Example:
+        >>> from ase.build import molecule
+        >>> to_ase(from_ase(molecule("H2O"))).get_chemical_formula()
+        'H2O'
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    if isinstance(data, Batch):
+        raise ValueError(f"to_ase takes one graph (got a batch of {data.num_graphs}): use data.to_data_list()")
+    values = {name: decode(name, value) for name, value in data.to_dict().items()}
+    atoms = Atoms(numbers=values["z"], positions=values["pos"], cell=values.get("cell"), pbc=values.get("pbc"))
+    for name, value in values.items():
+        if name in _ARRAYS or name.startswith(SITE_PREFIX):
+            atoms.set_array(name.removeprefix(SITE_PREFIX), np.array(value))
+        elif name in _INFO or name.startswith(INFO_PREFIX):
+            atoms.info[name.removeprefix(INFO_PREFIX)] = value
+    if "fixed" in values:
+        atoms.set_constraint(_constraints(values["fixed"]))
+    if "celldisp" in values:
+        atoms.set_celldisp(values["celldisp"])
+    if values.get("frame", "cartesian") != "cartesian":
+        atoms.info["frame"] = values["frame"]
+    results = {name: values[name] for name in _TARGETS if name in values}
+    if results:
+        if "stress" in results:
+            results["stress"] = _voigt(results["stress"])
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
+    if info.get("frame") in FRAMES:
+        return str(info.pop("frame"))
+    return "standard" if "spacegroup" in info and is_standard_cell(atoms.cell.array) else "cartesian"
+
+
+def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
+    results = _results(atoms)
+    labels = {}
+    for name in _TARGETS:
+        source = arrays if KEYS[name].level == "node" else info
+        for found in (f"REF_{name}", name):
+            if found == name and name in results:
+                labels[name] = _shaped(name, results[name], len(atoms))
+            elif found in source:
+                labels[name] = _shaped(found, source.pop(found), len(atoms))
+            else:
+                continue
+            break
+    return labels
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
+    changes = atoms.calc.check_state(atoms) if results and hasattr(atoms.calc, "check_state") else []
+    if changes:
+        warnings.warn(
+            f"the results of atoms.calc ({', '.join(results)}) belong to other {', '.join(changes)} and are not read: "
+            "compute them again, or set atoms.calc = None",
+            stacklevel=4,
+        )
+        return {}
+    return results
+
+
+def _shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
+    """Return a label in the shape of the table, without the leading 1."""
+    key = KEYS[name.removeprefix("REF_")]
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"'{name}' must be numbers (got {value!r}): correct it, or give it another name")
+    expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
+    if key.name == "stress" and array.shape == (6,):
+        return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    if array.size == math.prod(expected):
+        return array.reshape(expected)
+    if key.name == "magmoms" and array.shape == (num_atoms, 3):
+        return array
+    raise ValueError(f"'{name}' must have shape {expected} (got {array.shape}): correct it, or give it another name")
+
+
+def _voigt(stress: np.ndarray) -> np.ndarray:
+    """Return Voigt-6 for a symmetric stress; one with a torque has nine numbers and keeps them."""
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] if np.array_equal(stress, stress.T) else stress
+
+
+def _fixed(atoms: Atoms) -> np.ndarray | None:
+    from ase.constraints import FixAtoms, FixCartesian
+
+    fixed = np.zeros((len(atoms), 3), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = True
+        elif isinstance(constraint, FixCartesian):
+            fixed[constraint.index] |= constraint.mask
+        else:
+            warnings.warn(
+                f"the constraint {type(constraint).__name__} is not carried (only FixAtoms and FixCartesian are): "
+                "set it again on the atoms that to_ase returns",
+                stacklevel=3,
+            )
+    return fixed if fixed.any() else None
+
+
+def _constraints(fixed: np.ndarray) -> list[Any]:
+    from ase.constraints import FixAtoms, FixCartesian
+
+    whole = fixed.all(axis=1)
+    constraints: list[Any] = [FixAtoms(np.flatnonzero(whole))] if whole.any() else []
+    for mask in np.unique(fixed[~whole & fixed.any(axis=1)], axis=0):
+        constraints.append(FixCartesian(np.flatnonzero((fixed == mask).all(axis=1)), mask))
+    return constraints

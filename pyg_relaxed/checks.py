@@ -1,0 +1,166 @@
+"""The sentences of every "bad input" error: the value, the place, the way out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .compat import o3
+
+
+def check_last_dim(name: str, x: Tensor, irreps: o3.Irreps, dim: int) -> None:
+    """Raise unless the last dimension of ``x`` is ``dim``, that of ``irreps`` (apart, so that compilers follow).
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if x.shape[-1] != dim:
+        raise ValueError(f"'{name}' must have last dimension {dim} for the irreps {irreps} (got {tuple(x.shape)})")
+
+
+def check_connected(layer: torch.nn.Module, connected: bool | int) -> None:
+    """Raise if no path leads from the input irreps of a layer to its output irreps.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not connected and layer.irreps_out.dim > 0:
+        theta = layer.irreps_theta
+        raise ValueError(
+            f"no path connects 'irreps_in' {layer.irreps_in} to 'irreps_out' {layer.irreps_out} with theta in "
+            f"{theta if theta is not None else '0e (strict)'}: add an irrep to one of the three"
+        )
+
+
+def check_dtype_device(name: str, x: Tensor, like: Tensor) -> None:
+    """Raise unless ``x`` has the dtype and device of ``like``, the layer's weights.
+
+    Raises:
+        TypeError: If it has not.
+    """
+    if x.dtype != like.dtype or x.device != like.device:
+        raise TypeError(
+            f"'{name}' is {x.dtype} on {x.device} but the layer is {like.dtype} on {like.device}: "
+            f"convert one of them, e.g. `layer.to('{x.device}', {x.dtype})`"
+        )
+
+
+def check_orthogonal(R: Tensor) -> None:
+    """Raise unless ``R`` is a 3 x 3 orthogonal matrix (rotation, mirror, inversion).
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if R.shape != (3, 3):
+        raise ValueError(f"'R' must have shape (3, 3) (got {tuple(R.shape)})")
+    error = (R @ R.T - torch.eye(3, dtype=R.dtype, device=R.device)).abs().max().item()
+    if not error < 1e-5:
+        raise ValueError(f"'R' must be orthogonal, an element of O(3): |R Rᵀ - 1| is {error:.2g}")
+
+
+def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
+    """Raise unless ``edge_index`` has shape ``[2, num_edges]`` and is integer.
+
+    Raises:
+        ValueError: If it has another shape.
+        TypeError: If it is not integer.
+    """
+    if edge_index.shape != (2, num_edges):
+        raise ValueError(f"'edge_index' must have shape (2, {num_edges}), one column an edge (got {tuple(edge_index.shape)})")
+    if edge_index.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"'edge_index' must be int64 (got {edge_index.dtype})")
+
+
+def check_positions(pos: np.ndarray) -> None:
+    """Raise unless ``pos`` has shape ``[N, 3]`` and is finite.
+
+    Raises:
+        ValueError: If it is not; the atom is named.
+    """
+    if pos.ndim != 2 or pos.shape[1] != 3:
+        raise ValueError(f"'pos' must have shape (N, 3) (got {pos.shape})")
+    bad = np.flatnonzero(~np.isfinite(pos).all(axis=1))
+    if len(bad):
+        raise ValueError(f"atom {bad[0]} has position {pos[bad[0]].tolist()}: correct or remove it ({len(bad)} in all)")
+
+
+def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
+    """Raise unless ``cell`` is finite and its periodic rows are independent and no shorter than 1e-3 Å.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    rows = cell[pbc]
+    if not np.isfinite(cell).all():
+        raise ValueError(f"'cell' is {cell.tolist()}: give finite lattice vectors in Å")
+    lengths = np.linalg.norm(rows, axis=1)
+    if ((lengths > 0) & (lengths < 1e-3)).any():  # a search with such a cell would not end
+        raise ValueError(f"'cell' {cell.tolist()} has a periodic vector shorter than 1e-3 Å: give it in Å")
+    # relative to a box of the same edges, so that tiny and huge cells are judged alike
+    if (lengths == 0).any() or np.linalg.svd(rows / lengths[:, None], compute_uv=False)[-1:].min(initial=1.0) < 1e-8:
+        raise ValueError(
+            f"'pbc' is {pbc.tolist()} but the periodic vectors of 'cell' {cell.tolist()} span no volume: "
+            "set pbc to False along the missing directions, or give independent vectors"
+        )
+
+
+def check_cutoff(cutoff: float) -> None:
+    """Raise unless ``cutoff`` is positive and finite.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not 0 < cutoff < float("inf"):
+        raise ValueError(f"'cutoff' must be a positive, finite distance in Å (got {cutoff})")
+
+
+def check_distances(i: np.ndarray, j: np.ndarray, distances: np.ndarray, minimum: float = 1e-3) -> None:
+    """Raise if two atoms, or an atom and its own image, are closer than ``minimum`` Å.
+
+    Raises:
+        ValueError: If there are; the closest pair is named.
+    """
+    if len(distances) and distances.min() < minimum:
+        k = int(distances.argmin())
+        pair = f"atom {i[k]} and its own periodic image" if i[k] == j[k] else f"atoms {i[k]} and {j[k]}"
+        raise ValueError(
+            f"{pair} are {distances[k]:.2g} Å apart, on top of each other: remove one of them, or correct the cell"
+        )
+
+
+def check_elements(z: np.ndarray) -> None:
+    """Raise unless every atomic number in ``z`` is that of an element, 1 to 118.
+
+    Raises:
+        ValueError: If one is not; the atom is named.
+    """
+    bad = np.flatnonzero((z < 1) | (z > 118))
+    if len(bad):
+        raise ValueError(
+            f"atom {bad[0]} has atomic number {z[bad[0]]}, which is no element: give it one of 1 to 118, or remove it"
+        )
+
+
+def check_edge_vec(edge_vec: Tensor, edge_index: Tensor, like: Tensor) -> None:
+    """Raise unless ``edge_vec`` has shape ``[E, 3]`` and the dtype and device of the layer.
+
+    Raises:
+        ValueError: If it has another shape.
+        TypeError: If it has another dtype or device.
+    """
+    if edge_vec.dim() != 2 or edge_vec.shape[1] != 3 or edge_vec.shape[0] != edge_index.shape[-1]:
+        raise ValueError(f"'edge_vec' must have shape ({edge_index.shape[-1]}, 3), Å (got {tuple(edge_vec.shape)})")
+    check_dtype_device("edge_vec", edge_vec, like)
+
+
+def check_species(z: Tensor, species: Tensor) -> None:
+    """Raise unless every atomic number in ``z`` is among ``species``.
+
+    Raises:
+        ValueError: If one is not; it is named with its place.
+    """
+    unknown = ~torch.isin(z, species)
+    if unknown.any():
+        place = int(unknown.nonzero()[0, 0])
+        raise ValueError(f"atom {place} has atomic number {int(z[place])}, the model knows only {species.tolist()}")

@@ -1,0 +1,29 @@
+"""What a structure is: its attributes, its graph, its neighbours, its frame."""
+
+from .arrays import decode, encode, to_numpy, to_tensor
+from .frame import FRAMES, Frame, cell_map, frame_of_file, is_standard_cell, polar_decomposition
+from .graph import AtomicData, build_graph, edge_vectors
+from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
+from .neighbours import neighbour_list
+
+__all__ = [
+    "FRAMES",
+    "INFO_PREFIX",
+    "KEYS",
+    "SITE_PREFIX",
+    "AtomicData",
+    "Frame",
+    "Key",
+    "build_graph",
+    "cell_map",
+    "decode",
+    "edge_vectors",
+    "encode",
+    "frame_of_file",
+    "is_standard_cell",
+    "level_of",
+    "neighbour_list",
+    "polar_decomposition",
+    "to_numpy",
+    "to_tensor",
+]

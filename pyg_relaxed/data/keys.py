@@ -1,0 +1,102 @@
+"""The one table of what a structure is: every attribute of a graph, its level, shape, dtype, unit and irreps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Level = Literal["node", "edge", "graph"]
+Dtype = Literal["float", "int", "bool", "str"]
+Role = Literal["input", "target", "extra"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """One attribute of a graph.
+
+    Args:
+        name: Its name in the :class:`~pyg_relaxed.data.AtomicData`.
+        level: What it belongs to. It decides how PyG batches and cuts it, never its name or size.
+        shape: Its shape, with ``"N"`` atoms and ``"E"`` edges; graph-level ones start with 1, so that they batch.
+        dtype: ``"float"`` follows the dtype asked for; ``"int"`` is int64; ``"str"`` is text, a list in a batch.
+        doc: What it is, in one line.
+        unit: Its unit, empty if it has none.
+        irreps: How it turns with the axes (Cartesian components, in the order of its indices), ``"0e"`` if not at all.
+        role: ``"input"`` of a model, ``"target"`` of a loss, or ``"extra"``, carried so that nothing is lost.
+
+    Example:
+        >>> KEYS["stress"].shape, KEYS["stress"].unit
+        ((1, 3, 3), 'eV/Å^3')
+    """
+
+    name: str
+    level: Level
+    shape: tuple[int | str, ...]
+    dtype: Dtype
+    doc: str
+    unit: str = ""
+    irreps: str = "0e"
+    role: Role = "extra"
+
+
+_TABLE = (
+    # what the structure is
+    Key("z", "node", ("N",), "int", "atomic numbers, 1 to 118", role="input"),
+    Key("pos", "node", ("N", 3), "float", "Cartesian positions", "Å", "1o", "input"),
+    Key("cell", "graph", (1, 3, 3), "float", "rows are the lattice vectors; zeros without one", "Å", "3x1o", "input"),
+    Key("pbc", "graph", (1, 3), "bool", "periodic along each lattice vector", role="input"),
+    Key("edge_index", "edge", (2, "E"), "int", "row 0 the neighbour (source), row 1 the receiver", role="input"),
+    Key("edge_cell_shift", "edge", ("E", 3), "int", "lattice vectors added to the neighbour", role="input"),
+    Key("cutoff", "graph", (1,), "float", "the edges are all pairs within it", "Å", role="input"),
+    Key("frame", "graph", (), "str", "where the axes come from, see data/frame.py", role="input"),
+    Key("charge", "graph", (1,), "float", "total charge", "e", role="input"),
+    Key("spin", "graph", (1,), "int", "spin multiplicity 2S + 1", role="input"),
+    # what is known about it (tension is positive, as in ASE: stress = dE/dstrain / V)
+    Key("energy", "graph", (1,), "float", "potential energy", "eV", role="target"),
+    Key("free_energy", "graph", (1,), "float", "energy consistent with the forces", "eV", role="target"),
+    Key("energies", "node", ("N",), "float", "energy per atom", "eV", role="target"),
+    Key("forces", "node", ("N", 3), "float", "-dE/dpos", "eV/Å", "1o", "target"),
+    Key("stress", "graph", (1, 3, 3), "float", "dE/dstrain / V", "eV/Å^3", "0e+1e+2e", "target"),
+    Key("dipole", "graph", (1, 3), "float", "dipole moment", "e·Å", "1o", "target"),
+    Key("polarization", "graph", (1, 3), "float", "dipole moment per volume", "e/Å^2", "1o", "target"),
+    Key("dielectric_tensor", "graph", (1, 3, 3), "float", "relative permittivity", "", "0e+1e+2e", "target"),
+    Key("born_effective_charges", "node", ("N", 3, 3), "float", "V dP/du", "e", "0e+1e+2e", "target"),
+    Key("charges", "node", ("N",), "float", "computed charges", "e", role="target"),
+    Key("magmom", "graph", (1,), "float", "computed total magnetic moment", "μB", role="target"),
+    Key("magmoms", "node", ("N",), "float", "computed magnetic moments, [N] or [N, 3]", "μB", "0e", "target"),
+    # what the round trips need
+    Key("initial_charges", "node", ("N",), "float", "charges given", "e"),
+    Key("initial_magmoms", "node", ("N",), "float", "magnetic moments given, [N] or [N, 3] (then 1e)", "μB"),
+    Key("masses", "node", ("N",), "float", "where not the element's own", "u"),
+    Key("momenta", "node", ("N", 3), "float", "momenta in ASE's units", "(eV·u)^1/2", "1o"),
+    Key("tags", "node", ("N",), "int", "ASE's tags"),
+    Key("fixed", "node", ("N", 3), "bool", "Cartesian components that do not move"),
+    Key("celldisp", "graph", (1, 3), "float", "origin of the cell", "Å", "1o"),
+    Key("oxi_states", "node", ("N",), "float", "oxidation states, NaN where not given"),
+    Key("species_spins", "node", ("N",), "float", "spins of pymatgen's species, NaN where not given"),
+    Key("labels", "node", ("N",), "str", "names of the sites"),
+    Key("frac_coords", "node", ("N", 3), "float", "fractional coordinates as pymatgen held them, valid for pos alone"),
+)
+
+KEYS: Final[dict[str, Key]] = {key.name: key for key in _TABLE}
+
+# Two open families, for what users hang on their structures. No "node" in the name: PyG counts nodes by it.
+SITE_PREFIX: Final = "site_"
+INFO_PREFIX: Final = "info_"
+
+
+def level_of(name: str) -> Level | None:
+    """Return the level of an attribute, or None for one that only PyG knows.
+
+    Args:
+        name: A key, ``site_*`` (any other per-atom property) or ``info_*`` (any other property of the structure).
+
+    Example:
+        >>> level_of("cell"), level_of("site_wyckoff_index"), level_of("info_space_group_index"), level_of("batch")
+        ('graph', 'node', 'graph', None)
+    """
+    if name in KEYS:
+        return KEYS[name].level
+    if name.startswith(SITE_PREFIX):
+        return "node"
+    return "graph" if name.startswith(INFO_PREFIX) else None

@@ -1,0 +1,6 @@
+"""The one trilinear operation: gather, tensor product, sum over neighbours."""
+
+from .conv import TensorProductConv
+from .paths import Path, PathTable
+
+__all__ = ["Path", "PathTable", "TensorProductConv"]

@@ -1,0 +1,121 @@
+"""Gather, tensor product, sum over neighbours as one operation, behind one interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..checks import check_edge_index, check_last_dim
+from ..compat import o3
+from .paths import PathTable
+from .reference import ReferenceBackend
+
+if TYPE_CHECKING:
+    from ..typing import IrrepsLike
+
+LAYOUTS = ("mul_ir", "ir_mul")
+
+
+class TensorProductConv(torch.nn.Module):
+    r"""Weighted tensor product of node features with edge features, summed over neighbours.
+
+    .. math:: y_i = \sum_{e:\, j \to i} x_j \otimes_{w_e} Y_e
+
+    The product is depthwise: paths, their order, their weights and their normalisation are those of
+    :class:`e3nn.o3.TensorProduct` with connection mode ``"uvu"``, outputs sorted by irrep.
+
+    Args:
+        irreps_in (o3.Irreps or str): Irreps of the node features.
+        irreps_sh (o3.Irreps or str): Irreps of the edge features, usually spherical harmonics.
+        lmax (int, optional): Keep the outputs up to this degree.
+        irreps_out (o3.Irreps or str, optional): Keep the outputs among these irreps; their multiplicities follow from
+            the paths, see :attr:`irreps_out`. Give either this or ``lmax``.
+        layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost, of x and y.
+            (default: ``"mul_ir"``)
+
+    Shapes:
+        - **x:** ``[N, irreps_in.dim]``
+        - **sh:** ``[E, irreps_sh.dim]``
+        - **weight:** ``[E, weight_numel]``: path by path, channels innermost
+        - **edge_index:** ``[2, E]``, messages go from ``edge_index[0]`` to ``edge_index[1]``
+        - **output:** ``[num_nodes or N, irreps_out.dim]``
+
+    Raises:
+        ValueError: If no path remains, or an input has a wrong shape.
+
+    Example::
+
+        >>> op = TensorProductConv("8x0e+8x1o", "0e+1o", lmax=1)
+        >>> edge_index = torch.tensor([[0, 1, 2], [1, 0, 1]])
+        >>> y = op(torch.randn(3, 32), torch.randn(3, 4), torch.randn(3, op.weight_numel), edge_index)
+        >>> op.irreps_out, y.shape
+        (16x0e+16x1o+8x1e, torch.Size([3, 88]))
+    """
+
+    def __init__(
+        self,
+        irreps_in: IrrepsLike,
+        irreps_sh: IrrepsLike,
+        lmax: int | None = None,
+        *,
+        irreps_out: IrrepsLike | None = None,
+        layout: str = "mul_ir",
+    ) -> None:
+        super().__init__()
+        if layout not in LAYOUTS:
+            raise ValueError(f"'layout' must be one of {LAYOUTS} (got '{layout}')")
+        self.irreps_in = o3.Irreps(irreps_in)
+        self.irreps_sh = o3.Irreps(irreps_sh)
+        self.layout = layout
+        wanted = None if irreps_out is None else o3.Irreps(irreps_out)
+        self.table = PathTable(self.irreps_in, self.irreps_sh, lmax, wanted)
+        self.irreps_out = self.table.irreps_out
+        self.weight_numel = self.table.weight_numel
+        self._dims = (self.irreps_in.dim, self.irreps_sh.dim)
+        self.backend = ReferenceBackend(self.table)
+        if layout == "ir_mul":
+            to_mul_ir = _transposition(self.irreps_in)
+            self.register_buffer("_order_in", to_mul_ir, False)
+            self.register_buffer("_order_out", torch.argsort(_transposition(self.irreps_out)), False)
+
+    def forward(
+        self, x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int | None = None
+    ) -> Tensor:
+        """Return the sum over neighbours; ``num_nodes`` is the number of receivers where it differs from N."""
+        self._check(x, sh, weight)
+        check_edge_index(edge_index, sh.shape[0])
+        num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        if self.layout == "mul_ir":
+            return self.backend(x, sh, weight, edge_index, num_nodes)
+        return self.backend(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]
+
+    def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
+        """Return the product of each edge before the sum, ``[E, irreps_out.dim]``, in layout ``"mul_ir"``."""
+        self._check(x_j, sh, weight)
+        return self.backend.messages(x_j, sh, weight)
+
+    def _check(self, x: Tensor, sh: Tensor, weight: Tensor) -> None:
+        check_last_dim("x", x, self.irreps_in, self._dims[0])
+        check_last_dim("sh", sh, self.irreps_sh, self._dims[1])
+        if weight.shape != (sh.shape[0], self.weight_numel):
+            raise ValueError(
+                f"'weight' must have shape [E, weight_numel] = {(sh.shape[0], self.weight_numel)} "
+                f"(got {tuple(weight.shape)})"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}({self.irreps_in} x {self.irreps_sh} -> {self.irreps_out} | "
+            f"{len(self.table.paths)} paths | {self.weight_numel} weights)"
+        )
+
+
+def _transposition(irreps: o3.Irreps) -> Tensor:
+    """Return where each component in layout "mul_ir" stands in layout "ir_mul"."""
+    blocks = [
+        s.start + torch.arange(mul * ir.dim).view(ir.dim, mul).T.flatten()
+        for (mul, ir), s in zip(irreps, irreps.slices(), strict=True)
+    ]
+    return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.long)

@@ -1,0 +1,6 @@
+"""Networks made of layers."""
+
+from .distortion import RelaxedDistortion
+from .e3nn_network import RelaxedE3NN
+
+__all__ = ["RelaxedDistortion", "RelaxedE3NN"]

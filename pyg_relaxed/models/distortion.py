@@ -1,0 +1,95 @@
+"""A network that distorts a crystal: a displacement for each atom and a strain for the cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import scatter
+
+from ..checks import check_species
+from ..compat import o3
+from ..o3.contraction import clebsch_gordan
+from .e3nn_network import RelaxedE3NN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..typing import IrrepsLike, ThetaLike
+
+
+class RelaxedDistortion(torch.nn.Module):
+    """Displacements and strain of a crystal from its species and positions.
+
+    Args:
+        species (sequence of int): Atomic numbers the network knows.
+        irreps_theta (o3.Irreps, str, int or None, optional): Irreps of theta. (default: :obj:`None`, strict)
+        irreps_hidden (o3.Irreps or str, optional): Irreps between the layers.
+        displacement_scale (float, optional): Å that one unit of the output stands for. (default: :obj:`0.1`)
+        strain_scale (float, optional): Strain that one unit of the output stands for. (default: :obj:`0.02`)
+        **kwargs (optional): Additional arguments of :class:`RelaxedE3NN`.
+
+    Shapes:
+        - **input:** graph with ``z``, ``pos``, ``cell``, ``edge_index``, ``edge_cell_shift``
+        - **output:** ``{"displacement": [N, 3] in Å, mean zero over a graph, "strain": [B, 3, 3], symmetric}``
+
+    Raises:
+        ValueError: If the graph holds a species the network does not know.
+    """
+
+    change_of_basis: Tensor
+    species: Tensor
+
+    def __init__(
+        self,
+        species: Sequence[int],
+        irreps_theta: ThetaLike = None,
+        irreps_hidden: IrrepsLike | None = None,
+        displacement_scale: float = 0.1,
+        strain_scale: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        species = sorted({int(z) for z in species})
+        self.register_buffer("species", torch.tensor(species), persistent=False)
+        self.displacement_scale = displacement_scale
+        self.strain_scale = strain_scale
+        self.network = RelaxedE3NN(f"{len(species)}x0e", "1o+0e+2e", irreps_hidden, irreps_theta, **kwargs)
+        self.config: dict[str, Any] = {
+            **{k: v for k, v in self.network.config.items() if k not in ("irreps_in", "irreps_out", "irreps_global", "pool")},
+            "species": species,
+            "displacement_scale": displacement_scale,
+            "strain_scale": strain_scale,
+        }
+        # Orthonormal symmetric 3 x 3 matrices in the order of 0e+2e: e3nn's l = 1 basis is (x, y, z).
+        basis = torch.cat([clebsch_gordan(1, 1, l) / (2 * l + 1) ** 0.5 for l in (0, 2)], dim=2)
+        basis = basis * torch.tensor([1.0] + [5.0**0.5] * 5)
+        self.register_buffer("change_of_basis", basis.to(torch.get_default_dtype()), persistent=False)
+
+    @property
+    def irreps_theta(self) -> o3.Irreps | None:
+        """Irreps of theta, :obj:`None` for the strict network."""
+        return self.network.irreps_theta
+
+    def reset_parameters(self) -> None:
+        """Draw new weights and return theta to its equivariant starting point."""
+        self.network.reset_parameters()
+
+    def forward(self, data: Data) -> dict[str, Tensor]:
+        """Return displacements and strain."""
+        check_species(data.z, self.species)
+        batch = data.get("batch")
+        batch = torch.zeros_like(data.z) if batch is None else batch
+        one_hot = (data.z[:, None] == self.species).to(data.pos.dtype)
+        graph = Data(x=one_hot, edge_index=data.edge_index, pos=data.pos, batch=batch)
+        for key in ("cell", "edge_cell_shift", "edge_vec"):
+            if key in data:
+                graph[key] = data[key]
+        out = self.network(graph)
+        displacement = out[:, :3] * self.displacement_scale
+        # A uniform translation is no distortion.
+        displacement = displacement - scatter(displacement, batch, reduce="mean")[batch]
+        strain = scatter(out[:, 3:], batch, reduce="mean") @ self.change_of_basis.flatten(0, 1).T
+        return {"displacement": displacement, "strain": strain.view(-1, 3, 3) * self.strain_scale}

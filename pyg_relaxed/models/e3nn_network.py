@@ -1,0 +1,179 @@
+"""A relaxed E(3)-equivariant network from node features to node features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import scatter
+
+from ..checks import check_last_dim
+from ..compat import o3
+from ..data import edge_vectors
+from ..nn import RelaxedInteraction
+from ..o3.linear import as_weights
+
+if TYPE_CHECKING:
+    from ..typing import IrrepsLike, ThetaLike
+
+
+class RelaxedE3NN(torch.nn.Module):
+    r"""Embedding, relaxed convolutions with gates and self-connections, linear readout.
+
+    With ``irreps_theta=None``, or with theta at its starting point, the network is exactly E(3)-equivariant; every other
+    component of theta breaks the symmetry in one known way (`arXiv 2407.20471 <https://arxiv.org/abs/2407.20471>`_).
+
+    Args:
+        irreps_in (o3.Irreps or str): Irreps of the node features ``x``.
+        irreps_out (o3.Irreps or str): Irreps of the output.
+        irreps_hidden (o3.Irreps or str, optional): Irreps between the layers.
+            (default: 16 channels of each irrep up to ``lmax``, both parities)
+        irreps_theta (o3.Irreps, str, int or None, optional): Irreps of theta. (default: :obj:`None`, strict)
+        lmax (int, optional): Largest degree of the spherical harmonics. (default: :obj:`2`)
+        num_layers (int, optional): Number of convolutions. (default: :obj:`2`)
+        cutoff (float, optional): Radius of the neighbourhood, Å. (default: :obj:`5.0`)
+        irreps_global (o3.Irreps or str, optional): Irreps of the attributes ``u`` of a graph, given to every node.
+        pool (str, optional): ``"sum"`` or ``"mean"`` over the nodes of a graph; :obj:`None` keeps the nodes.
+            (default: :obj:`None`)
+        share_theta (bool, optional): Use one theta for all layers. (default: :obj:`False`)
+        num_neighbors (float, optional): Average number of neighbours. (default: :obj:`1.0`)
+        num_basis (int, optional): Number of Bessel functions. (default: :obj:`8`)
+        radial_hidden (sequence of int, optional): Hidden widths of the radial networks. (default: :obj:`(64,)`)
+
+    Shapes:
+        - **input:** a :class:`~torch_geometric.data.Data` or batch with ``x`` ``[N, irreps_in.dim]``, ``edge_index``
+          ``[2, E]`` and either ``edge_vec`` ``[E, 3]`` or ``pos`` (with ``cell`` and ``edge_cell_shift`` for
+          crystals), in Å, and ``u`` ``[B, irreps_global.dim]`` where asked for; or the same as tensors
+          ``(x, edge_index, edge_vec)``
+        - **output:** ``[N, irreps_out.dim]``, or ``[B, irreps_out.dim]`` if pooled
+
+    Raises:
+        ValueError: If an input is missing or has a wrong shape, or no path leads to ``irreps_out``.
+
+    Example::
+
+        >>> net = RelaxedE3NN("2x0e", "1o", irreps_theta="0e+1o", num_layers=1)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> edge_vec = torch.tensor([[0.0, 0.0, 1.5], [0.0, 0.0, -1.5]])
+        >>> net(torch.ones(2, 2), edge_index, edge_vec).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(
+        self,
+        irreps_in: IrrepsLike,
+        irreps_out: IrrepsLike,
+        irreps_hidden: IrrepsLike | None = None,
+        irreps_theta: ThetaLike = None,
+        lmax: int = 2,
+        num_layers: int = 2,
+        cutoff: float = 5.0,
+        irreps_global: IrrepsLike | None = None,
+        pool: str | None = None,
+        share_theta: bool = False,
+        num_neighbors: float = 1.0,
+        num_basis: int = 8,
+        radial_hidden: Sequence[int] = (64,),
+    ) -> None:
+        super().__init__()
+        if pool not in (None, "sum", "mean"):
+            raise ValueError(f"'pool' must be None, 'sum' or 'mean' (got '{pool}')")
+        if irreps_hidden is None:
+            irreps_hidden = o3.Irreps([(16, ir) for ir in o3.Irrep.iterator(lmax)])
+        self.irreps_in = o3.Irreps(irreps_in)
+        self.irreps_out = o3.Irreps(irreps_out)
+        self.irreps_hidden = o3.Irreps(irreps_hidden)
+        self.irreps_global = o3.Irreps(irreps_global or "")
+        self.pool = pool
+        self.cutoff = float(cutoff)
+        theta = as_weights(irreps_theta)
+        self.irreps_theta = None if theta is None else theta.irreps_theta
+        self.config: dict[str, Any] = {
+            "irreps_in": str(self.irreps_in),
+            "irreps_out": str(self.irreps_out),
+            "irreps_hidden": str(self.irreps_hidden),
+            "irreps_theta": None if theta is None else str(theta.irreps_theta),
+            "lmax": lmax,
+            "num_layers": num_layers,
+            "cutoff": self.cutoff,
+            "irreps_global": str(self.irreps_global),
+            "pool": pool,
+            "share_theta": share_theta,
+            "num_neighbors": float(num_neighbors),
+            "num_basis": num_basis,
+            "radial_hidden": list(radial_hidden),
+        }
+        irreps_sh = o3.Irreps.spherical_harmonics(lmax)
+        self.spherical_harmonics = o3.SphericalHarmonics(irreps_sh, normalize=True, normalization="component")
+
+        # The constant scalar beside x lets every input reach the gates, which are 0e.
+        embedded = self.irreps_in + self.irreps_global + o3.Irreps("0e")
+        irreps = o3.Irreps([(mul, ir) for mul, ir in self.irreps_hidden if ir in embedded])
+        self.embedding = o3.Linear(embedded, irreps)
+        layers = []
+        for _ in range(num_layers):
+            layer = RelaxedInteraction(
+                irreps,
+                self.irreps_hidden,
+                irreps_sh,
+                theta if share_theta else self.irreps_theta,
+                cutoff=cutoff,
+                num_neighbors=num_neighbors,
+                num_basis=num_basis,
+                radial_hidden=radial_hidden,
+            )
+            irreps = layer.irreps_out
+            layers.append(layer)
+        self.layers = torch.nn.ModuleList(layers)
+        self.readout = o3.Linear(irreps, self.irreps_out)
+        if self.readout.weight_numel == 0:
+            raise ValueError(
+                f"no path leads from 'irreps_in' {self.irreps_in} to 'irreps_out' {self.irreps_out}: the last layer has "
+                f"{irreps}. Add the irreps to 'irreps_hidden', or to 'irreps_theta' {self.irreps_theta}"
+            )
+
+    def reset_parameters(self) -> None:
+        """Draw new weights and return theta to its equivariant starting point."""
+        torch.nn.init.normal_(self.embedding.weight)
+        torch.nn.init.normal_(self.readout.weight)
+        for layer in self.layers:
+            layer.reset_parameters()
+
+    def forward(
+        self,
+        data: Data | Tensor,
+        edge_index: Tensor | None = None,
+        edge_vec: Tensor | None = None,
+        batch: Tensor | None = None,
+        u: Tensor | None = None,
+    ) -> Tensor:
+        """Return the output for each node, or for each graph if pooled."""
+        if isinstance(data, Tensor):
+            x = data
+        else:
+            x, edge_index, batch, u = data.x, data.edge_index, data.get("batch"), data.get("u")
+            edge_vec = data.edge_vec if "edge_vec" in data else edge_vectors(data)
+        if edge_index is None or edge_vec is None:
+            raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
+        x = self.embedding(self._inputs(x, batch, u))
+        length = edge_vec.norm(dim=1)
+        edge_sh = self.spherical_harmonics(edge_vec)
+        for layer in self.layers:
+            x = layer(x, edge_index, length, edge_sh)
+        x = self.readout(x)
+        if self.pool is None:
+            return x
+        return scatter(x, x.new_zeros(len(x), dtype=torch.long) if batch is None else batch, reduce=self.pool)
+
+    def _inputs(self, x: Tensor, batch: Tensor | None, u: Tensor | None) -> Tensor:
+        check_last_dim("x", x, self.irreps_in, self.irreps_in.dim)
+        if self.irreps_global.dim == 0:
+            return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+        if u is None:
+            raise ValueError(f"the graph needs global attributes 'u' [B, {self.irreps_global.dim}] in {self.irreps_global}")
+        check_last_dim("u", u, self.irreps_global, self.irreps_global.dim)
+        u = u.expand(len(x), -1) if batch is None else u[batch]
+        return torch.cat([x, u, x.new_ones(len(x), 1)], dim=1)

@@ -1,0 +1,256 @@
+"""The relaxed equivariant convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.conv import MessagePassing
+from torch_geometric.typing import OptPairTensor, OptTensor, Size
+
+from ..checks import check_connected, check_dtype_device, check_edge_vec, check_last_dim
+from ..compat import o3
+from ..kernels import TensorProductConv
+from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
+from ..o3.linear import BreakingLinear, as_weights, connected
+from .radial import Radial, polynomial_envelope
+
+if TYPE_CHECKING:
+    from ..typing import IrrepsLike, ThetaLike
+
+EXTRA_CHANNELS = 8  # of irreps that only theta needs
+
+
+class RelaxedConv(MessagePassing):
+    r"""The relaxed equivariant convolution from the `"Relaxed Equivariant Graph Neural Networks"
+    <https://arxiv.org/abs/2407.20471>`_ paper (eq. 5).
+
+    .. math::
+        m_i &= \frac{1}{\sqrt{\bar n}} \sum_{j \to i} x_j \otimes_{W(r_{ij})} [\theta \otimes_V Y(\hat r_{ij})]\, u(r_{ij})
+
+        x^{\prime}_i &= (1 + B_\theta)\, L\, m_i + S_\theta\, x_i
+
+    The tensor product is depthwise and followed by a linear map :math:`L`. :math:`\theta \otimes_V Y` is one small
+    matrix for all edges; on the nodes theta acts through :math:`B_\theta`, zero for a scalar theta, and through the
+    self-connection :math:`S_\theta`, so that it reaches isolated atoms. Where the output alone gives some irrep of theta
+    nothing to act on, a few channels of a further irrep are summed over the neighbours for it. With ``irreps_theta=None``, or with theta at its
+    starting point, the layer is the strict E(3)-equivariant one. The envelope :math:`u` makes messages vanish smoothly
+    at the cutoff.
+
+    Args:
+        irreps_in (o3.Irreps, str or tuple): Irreps of the node features, or of source and target nodes.
+        irreps_out (o3.Irreps or str): Irreps of the output.
+        irreps_sh (o3.Irreps or str): Irreps of the spherical harmonics of the edge vectors, e.g. ``"0e+1o+2e"``.
+        irreps_theta (o3.Irreps, str, int, RelaxedWeights or None, optional): Irreps of theta; an int means all irreps
+            up to that degree; an instance is shared. (default: :obj:`None`, strict)
+        cutoff (float, optional): Radius of the neighbourhood, Å. (default: :obj:`5.0`)
+        irreps_inter (o3.Irreps or str, optional): Irreps of :math:`\theta \otimes Y`; the paper's choice is
+            ``irreps_theta``. (default: ``irreps_sh``, which costs what the strict layer costs)
+        num_neighbors (float, optional): Average number of neighbours :math:`\bar n`. (default: :obj:`1.0`)
+        num_basis (int, optional): Number of Bessel functions. (default: :obj:`8`)
+        radial_hidden (sequence of int, optional): Widths of the hidden layers of the radial network.
+            (default: :obj:`(64,)`)
+        edge_dim (int, optional): Number of scalar edge attributes. (default: :obj:`0`)
+        radial (callable, optional): Called with ``weight_numel``, returns the module used instead of
+            :class:`Radial`. (default: :obj:`None`)
+        envelope (callable, optional): Function of (length, cutoff). (default: :func:`polynomial_envelope`)
+        relax_edges (bool, optional): Let theta act on the edges. (default: :obj:`True`)
+        relax_nodes (bool, optional): Let theta act on the sum over neighbours. (default: :obj:`True`)
+        self_connection (bool, optional): Add the relaxed linear map of the node's own features.
+            (default: :obj:`True`)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **input:** node features :math:`(|\mathcal{V}|, \texttt{irreps\_in.dim})` or
+          :math:`((|\mathcal{V}_s|, \cdot), (|\mathcal{V}_t|, \cdot))`, edge indices :math:`(2, |\mathcal{E}|)`, edge
+          vectors :math:`(|\mathcal{E}|, 3)` in Å, source minus target, edge attributes
+          :math:`(|\mathcal{E}|, \texttt{edge\_dim})`
+        - **output:** node features :math:`(|\mathcal{V}_t|, \texttt{irreps\_out.dim})`
+
+    Raises:
+        ValueError: If no path connects the irreps, an input has a wrong shape, or ``aggr`` is neither sum nor mean.
+        TypeError: If an input has another dtype or device than the layer.
+
+    Example::
+
+        >>> conv = RelaxedConv("8x0e", "8x0e+4x1o", "0e+1o", irreps_theta=1)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> edge_vec = torch.tensor([[0.0, 0.0, 1.5], [0.0, 0.0, -1.5]])
+        >>> conv(torch.ones(2, 8), edge_index, edge_vec).shape
+        torch.Size([2, 20])
+    """
+
+    def __init__(
+        self,
+        irreps_in: IrrepsLike | tuple[IrrepsLike, IrrepsLike],
+        irreps_out: IrrepsLike,
+        irreps_sh: IrrepsLike,
+        irreps_theta: ThetaLike | RelaxedWeights = None,
+        cutoff: float = 5.0,
+        irreps_inter: IrrepsLike | None = None,
+        num_neighbors: float = 1.0,
+        num_basis: int = 8,
+        radial_hidden: Sequence[int] = (64,),
+        edge_dim: int = 0,
+        radial: Callable[[int], torch.nn.Module] | None = None,
+        envelope: Callable[[Tensor, float], Tensor] = polynomial_envelope,
+        relax_edges: bool = True,
+        relax_nodes: bool = True,
+        self_connection: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("aggr", "add")
+        if kwargs["aggr"] not in ("add", "sum", "mean"):
+            raise ValueError(f"'aggr' must be 'add', 'sum' or 'mean': '{kwargs['aggr']}' is not equivariant")
+        if kwargs.get("decomposed_layers", 1) > 1:
+            raise ValueError("'decomposed_layers' splits the features of an irrep: leave it at 1")
+        super().__init__(**kwargs)
+        source, target = irreps_in if type(irreps_in) is tuple else (irreps_in, irreps_in)
+        self.irreps_in = o3.Irreps(source)
+        self.irreps_in_target = o3.Irreps(target)
+        self.irreps_out = o3.Irreps(irreps_out)
+        self.irreps_sh = o3.Irreps(irreps_sh)
+        self.theta = as_weights(irreps_theta)
+        self.cutoff = float(cutoff)
+        self.num_neighbors = float(num_neighbors)
+        self.edge_dim = edge_dim
+        self.envelope = envelope
+        self._dims = (self.irreps_in.dim, self.irreps_in_target.dim, self.irreps_out.dim)
+
+        self.spherical_harmonics = o3.SphericalHarmonics(self.irreps_sh, normalize=True, normalization="component")
+        self.irreps_inter = self.irreps_sh
+        self.contraction: ThetaContraction | None = None
+        if self.theta is not None and relax_edges:
+            self.irreps_inter = self.irreps_sh if irreps_inter is None else o3.Irreps(irreps_inter)
+            self.contraction = ThetaContraction(self.theta.irreps_theta, self.irreps_sh, self.irreps_inter)
+
+        extra = self._extra_irreps() if relax_nodes else o3.Irreps()
+        self.kernel = TensorProductConv(self.irreps_in, self.irreps_inter, irreps_out=self.irreps_out + extra)
+        radial = radial or partial(
+            Radial, cutoff=cutoff, num_basis=num_basis, hidden=radial_hidden, edge_dim=edge_dim
+        )
+        self.radial = radial(self.kernel.weight_numel)
+        self.linear = o3.Linear(self.kernel.irreps_out, self.irreps_out + extra)
+        check_connected(self, self.linear.weight_numel)
+        self.breaking: BreakingLinear | None = None
+        if self.theta is not None and relax_nodes:
+            self.breaking = BreakingLinear(self.irreps_out + extra, self.irreps_out, self.theta.irreps_theta)
+        self.self_connection: RelaxedLinear | None = None
+        if self_connection and connected(self.irreps_in_target, self.irreps_out, self.irreps_theta):
+            self.self_connection = RelaxedLinear(self.irreps_in_target, self.irreps_out, self.theta)
+        self.reset_parameters()
+
+    @property
+    def irreps_theta(self) -> o3.Irreps | None:
+        """Irreps of theta, :obj:`None` for the strict layer."""
+        return None if self.theta is None else self.theta.irreps_theta
+
+    @property
+    def in_channels(self) -> int:
+        """Dimension of the source features."""
+        return self.irreps_in.dim
+
+    @property
+    def out_channels(self) -> int:
+        """Dimension of the output."""
+        return self.irreps_out.dim
+
+    def reset_parameters(self) -> None:
+        """Draw new weights and return theta to its equivariant starting point."""
+        super().reset_parameters()
+        torch.nn.init.normal_(self.linear.weight)
+        for module in (self.radial, self.contraction, self.breaking, self.self_connection, self.theta):
+            if module is not None and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor | OptPairTensor,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        edge_attr: OptTensor = None,
+        size: Size = None,
+    ) -> Tensor:
+        """Return the new features of the target nodes."""
+        check_edge_vec(edge_vec, edge_index, self.linear.weight)
+        edge_sh = self.spherical_harmonics(edge_vec)
+        return self.convolve(x, edge_index, edge_vec.norm(dim=1), edge_sh, edge_attr, size)
+
+    def convolve(
+        self,
+        x: Tensor | OptPairTensor,
+        edge_index: Tensor,
+        length: Tensor,
+        edge_sh: Tensor,
+        edge_attr: OptTensor = None,
+        size: Size = None,
+    ) -> Tensor:
+        """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics that are already there."""
+        if isinstance(x, Tensor):
+            x = (x, x)
+        check_last_dim("x", x[0], self.irreps_in, self._dims[0])
+        check_dtype_device("x", x[0], self.linear.weight)
+        theta = None if self.theta is None else self.theta()
+        if self.contraction is not None:
+            edge_sh = edge_sh @ self.contraction(theta)
+        edge_sh = edge_sh * (self.envelope(length, self.cutoff) / self.num_neighbors**0.5).unsqueeze(1)
+        weight = self.radial(length, edge_attr)
+
+        if self._can_fuse():
+            num_targets = size[1] if size is not None else (x[0] if x[1] is None else x[1]).shape[0]
+            out = self.kernel(x[0], edge_sh, weight, edge_index, num_targets)
+        else:
+            # propagate_type: (x: OptPairTensor, edge_sh: Tensor, weight: Tensor)
+            out = self.propagate(edge_index, x=x, edge_sh=edge_sh, weight=weight, size=size)
+
+        out = self.linear(out)
+        sum_over_neighbours = out[:, : self._dims[2]]
+        if self.breaking is not None:
+            sum_over_neighbours = sum_over_neighbours + self.breaking(out, theta)
+        if self.self_connection is not None and x[1] is not None:
+            sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1])
+        return sum_over_neighbours
+
+    def message(self, x_j: Tensor, edge_sh: Tensor, weight: Tensor) -> Tensor:
+        """Return the message of each edge."""
+        return self.kernel.messages(x_j, edge_sh, weight)
+
+    def _can_fuse(self) -> bool:
+        # Explainers, hooks and subclasses need the messages themselves; so does a mean.
+        hooks = (self._propagate_forward_pre_hooks, self._propagate_forward_hooks)
+        hooks += (self._message_forward_pre_hooks, self._message_forward_hooks)
+        hooks += (self._aggregate_forward_pre_hooks, self._aggregate_forward_hooks)
+        return (
+            not self.explain
+            and not any(hooks)
+            and type(self).message is RelaxedConv.message
+            and type(self).aggregate is MessagePassing.aggregate
+            and self.aggr in ("add", "sum")
+            and self.flow == "source_to_target"
+        )
+
+    def _extra_irreps(self) -> o3.Irreps:
+        """Return the irreps, beyond the output's, that the sum needs so that every irrep of theta acts on the nodes."""
+        if self.theta is None:
+            return o3.Irreps()
+        sums = {ir for _, a in self.irreps_in for _, b in self.irreps_inter for ir in a * b}
+        outs = [ir for _, ir in self.irreps_out]
+        useful = [ir for ir in dict.fromkeys(outs) if ir in sums]
+        extra: list[o3.Irrep] = []
+        for ir_theta in dict.fromkeys(ir for _, ir in self.theta.irreps_theta):
+            candidates = [ir for ir in sorted(sums) if any(out in ir_theta * ir for out in outs)]
+            if candidates and not any(ir in candidates for ir in useful + extra):
+                extra.append(candidates[0])
+        return o3.Irreps([(EXTRA_CHANNELS, ir) for ir in extra])
+
+    def __repr__(self) -> str:
+        theta = "" if self.theta is None else f", theta={self.irreps_theta}"
+        irreps_in = (
+            f"({self.irreps_in}, {self.irreps_in_target})"
+            if self.irreps_in != self.irreps_in_target
+            else str(self.irreps_in)
+        )
+        return f"{self.__class__.__name__}({irreps_in}, {self.irreps_out}, sh={self.irreps_sh}{theta})"

@@ -1,0 +1,19 @@
+"""Mathematics: relaxed weights, their contraction with Clebsch-Gordan coefficients, point groups, invariants."""
+
+from .contraction import ThetaContraction
+from .invariants import invariants, projector, representation
+from .linear import RelaxedLinear
+from .point_groups import PointGroup, point_group
+from .weights import RelaxedWeights, theta_irreps
+
+__all__ = [
+    "PointGroup",
+    "RelaxedLinear",
+    "RelaxedWeights",
+    "ThetaContraction",
+    "invariants",
+    "point_group",
+    "projector",
+    "representation",
+    "theta_irreps",
+]

@@ -1,0 +1,207 @@
+"""Theta: the weights that break symmetry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..checks import check_orthogonal
+from ..compat import o3
+from .invariants import projector, representation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..typing import IrrepsLike, ThetaLike
+    from .point_groups import PointGroup
+
+SCALAR = o3.Irrep("0e")
+
+
+def theta_irreps(irreps_theta: ThetaLike) -> o3.Irreps | None:
+    """Return the irreps of theta, from an int, irreps, their string, or :obj:`None` for a strict layer.
+
+    An int ``l_relaxed`` stands for every irrep of both parities up to that degree.
+
+    Raises:
+        ValueError: If 0e is missing, so that no equivariant starting point exists.
+
+    Example::
+
+        >>> theta_irreps(1)
+        1x0e+1x0o+1x1o+1x1e
+    """
+    if irreps_theta is None:
+        return None
+    if isinstance(irreps_theta, bool) or (isinstance(irreps_theta, int) and irreps_theta < 0):
+        raise ValueError(f"'irreps_theta' as an int must be a degree l >= 0 (got {irreps_theta})")
+    if isinstance(irreps_theta, int):
+        return o3.Irreps([(1, ir) for ir in o3.Irrep.iterator(irreps_theta)])
+    irreps = o3.Irreps(irreps_theta)
+    if SCALAR not in irreps:
+        raise ValueError(
+            f"'irreps_theta' must contain 0e so that the layer can start equivariant (got '{irreps}'). "
+            f"Add '0e', e.g. '0e+{irreps}', or pass None for a strict layer."
+        )
+    return irreps
+
+
+class RelaxedWeights(torch.nn.Module):
+    r"""Weights :math:`\theta` in irreps of O(3): equivariant while only 0e is non-zero, breaking symmetry otherwise.
+
+    Every 0e starts at 1, the rest at 0. One instance can be shared by several layers. The weights live on an affine
+    subspace, ``frozen + free @ weight``: :meth:`freeze` and :meth:`project_` shrink it, under any optimiser, and
+    gradients of frozen directions still reach ``weight.grad`` (an equivariant optimiser needs their scale).
+
+    Args:
+        irreps_theta (o3.Irreps, str or int): Irreps of theta; an int means all irreps up to that degree, both parities.
+
+    Raises:
+        ValueError: If ``irreps_theta`` lacks 0e.
+
+    Example::
+
+        >>> theta = RelaxedWeights("0e+1o+2e")
+        >>> theta().shape
+        torch.Size([9])
+        >>> theta.norms()
+        {'0e': 1.0, '1o': 0.0, '2e': 0.0}
+    """
+
+    free: Tensor
+    frozen: Tensor
+
+    def __init__(self, irreps_theta: IrrepsLike | int) -> None:
+        super().__init__()
+        irreps = theta_irreps(irreps_theta)
+        if irreps is None:
+            raise ValueError("'irreps_theta' is None: a strict layer has no relaxed weights")
+        self.irreps_theta = irreps
+        self.weight = torch.nn.Parameter(torch.empty(irreps.dim))
+        self.register_buffer("free", torch.eye(irreps.dim))
+        self.register_buffer("frozen", torch.zeros(irreps.dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Return to the equivariant starting point, all irreps free."""
+        with torch.no_grad():
+            self.unfreeze()
+            self.weight.copy_(self._mask(["0e"]))
+
+    def forward(self) -> Tensor:
+        r"""Return :math:`\theta`, of shape ``[irreps_theta.dim]``."""
+        # The last term is zero in value; it carries the gradient of the frozen directions.
+        held = self.weight - self.free @ self.weight
+        return self.frozen + self.free @ self.weight + (held - held.detach())
+
+    @torch.no_grad()
+    def set_(self, theta: Tensor) -> RelaxedWeights:
+        """Set the value of theta, frozen directions included, to ``theta`` of shape ``[irreps_theta.dim]``."""
+        theta = torch.as_tensor(theta).to(self.weight)
+        if theta.shape != self.weight.shape:
+            raise ValueError(
+                f"'theta' must have shape ({self.irreps_theta.dim},) for the irreps {self.irreps_theta} "
+                f"(got {tuple(theta.shape)})"
+            )
+        self.weight.copy_(theta)
+        self.frozen.copy_(theta - self.free @ theta)
+        return self
+
+    @torch.no_grad()
+    def norms(self) -> dict[str, float]:
+        """Return the Euclidean norm of theta per irrep, its multiplicities together."""
+        theta = self()
+        return {ir: (theta * self._mask([ir])).norm().item() for ir in self.irreps}
+
+    @property
+    def irreps(self) -> list[str]:
+        """The distinct irreps of theta, in order."""
+        return list(dict.fromkeys(str(ir) for _, ir in self.irreps_theta))
+
+    @torch.no_grad()
+    def rotate_(self, R: Tensor | np.ndarray) -> RelaxedWeights:
+        r"""Replace :math:`\theta` by :math:`D(R)\,\theta`.
+
+        Args:
+            R (Tensor): Any element of O(3), shape ``[3, 3]``.
+        """
+        R = torch.as_tensor(R, dtype=torch.float64)
+        check_orthogonal(R)
+        D = representation(self.irreps_theta, R)
+        theta = D @ self().double().cpu()
+        self.free.copy_(D @ self.free.double().cpu() @ D.T)
+        return self.set_(theta)
+
+    @torch.no_grad()
+    def project_(self, group: str | PointGroup | np.ndarray) -> RelaxedWeights:
+        """Project theta on the invariants of a point group, exactly, and keep it there from here on.
+
+        Args:
+            group (str, PointGroup or ndarray): Symbol such as ``"4mm"``, a group, or its operations ``[n, 3, 3]``.
+        """
+        P = projector(group, self.irreps_theta)
+        theta = P @ self().double().cpu()
+        self.free.copy_(P @ self.free.double().cpu())
+        return self.set_(theta)
+
+    @torch.no_grad()
+    def restrict_(self, subspace: Tensor) -> RelaxedWeights:
+        """Project theta on a subspace and keep it there from here on.
+
+        Args:
+            subspace (Tensor): Orthogonal projector, shape ``[irreps_theta.dim, irreps_theta.dim]``, that commutes with
+                the restrictions already in force.
+
+        Raises:
+            ValueError: If the two projectors do not commute.
+        """
+        P = torch.as_tensor(subspace, dtype=torch.float64)
+        free = self.free.double().cpu()
+        if (P @ free - free @ P).abs().max() > 1e-5:
+            raise ValueError("'subspace' does not commute with the restrictions already in force: unfreeze() first")
+        theta = P @ self().double().cpu()
+        self.free.copy_(P @ free)
+        return self.set_(theta)
+
+    @torch.no_grad()
+    def freeze(self, irreps: str | Iterable[str]) -> RelaxedWeights:
+        """Hold irreps at their present value, e.g. ``freeze("2e")`` or ``freeze(["0e", "1o"])``.
+
+        Raises:
+            ValueError: If theta has no such irrep.
+        """
+        keep = 1 - self._mask([irreps] if isinstance(irreps, str) else irreps)
+        theta = self()
+        self.free.copy_(keep[:, None] * self.free * keep)
+        return self.set_(theta)
+
+    @torch.no_grad()
+    def unfreeze(self) -> RelaxedWeights:
+        """Lift every freeze, projection and restriction; the value of theta stays."""
+        theta = self()
+        self.free.copy_(torch.eye(self.irreps_theta.dim))
+        return self.set_(theta)
+
+    @torch.no_grad()
+    def strict_(self) -> RelaxedWeights:
+        """Set the non-scalar part of theta to zero."""
+        return self.set_(self() * self._mask(["0e"]))
+
+    def blocks(self) -> list[tuple[o3.Irrep, slice]]:
+        """Return each irrep with its slice of theta, one entry per term of ``irreps_theta``."""
+        return [(ir, s) for (_, ir), s in zip(self.irreps_theta, self.irreps_theta.slices(), strict=True)]
+
+    def _mask(self, irreps: Iterable[str]) -> Tensor:
+        wanted = {o3.Irrep(ir) for ir in irreps}
+        if missing := wanted - {ir for _, ir in self.irreps_theta}:
+            raise ValueError(f"theta has irreps {self.irreps_theta}, not {', '.join(map(str, missing))}")
+        mask = torch.zeros_like(self.frozen)
+        for ir, s in self.blocks():
+            mask[s] = float(ir in wanted)
+        return mask
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.irreps_theta})"

@@ -1,0 +1,133 @@
+"""Optimisers that move theta equivariantly: they must not break the symmetry by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .compat import o3
+from .o3 import RelaxedWeights
+from .surgery import thetas
+
+
+class RelaxedAdam(torch.optim.Adam):
+    r"""Adam whose step for theta lies along theta's own gradient.
+
+    Adam divides each component by its own size, which blows up rounding noise in components whose true gradient is zero:
+    a false symmetry breaking. Here each theta has *one* second moment, of the squared norm of its whole gradient (as in
+    VectorAdam, `arXiv 2205.13599 <https://arxiv.org/abs/2205.13599>`_, and with frozen irreps included, whose gradient
+    sets the scale), so that the step commutes with rotations. All other weights take Adam's step.
+
+    After each step the penalty :math:`\lambda \sum_{(l,p) \neq 0e} \lVert \theta^{(l,p)} \rVert` acts as its proximal
+    map, a soft threshold :math:`\lambda\,\mathrm{lr} / (\sqrt{\hat v} + \epsilon)` on the norm of each irrep, which gives
+    exact zeros.
+
+    Args:
+        model (torch.nn.Module): The model; its thetas are found by themselves.
+        lr (float, optional): Learning rate. (default: :obj:`1e-2`)
+        penalty (float, optional): Strength :math:`\lambda` of the group lasso on theta. (default: :obj:`0.0`)
+        **kwargs (optional): Additional arguments of :class:`torch.optim.Adam`.
+
+    Raises:
+        ValueError: If ``penalty`` is negative or the model has nothing to train.
+
+    Example::
+
+        >>> import pyg_relaxed as pr
+        >>> optimizer = RelaxedAdam(pr.nn.RelaxedLinear("1o", "1o", "0e+2e"), penalty=0.01)
+        >>> [len(group["params"]) for group in optimizer.param_groups]
+        [3, 1]
+    """
+
+    def __init__(self, model: torch.nn.Module, lr: float = 1e-2, penalty: float = 0.0, **kwargs: Any) -> None:
+        if penalty < 0:
+            raise ValueError(f"'penalty' must not be negative (got {penalty})")
+        self._thetas = {theta.weight: theta for theta in thetas(model).values()}
+        ordinary = [p for p in model.parameters() if p not in self._thetas and p.requires_grad]
+        if not ordinary and not self._thetas:
+            raise ValueError(f"{type(model).__name__} has no trainable parameters")
+        groups: list[dict[str, Any]] = [{"params": ordinary}] if ordinary else []
+        if self._thetas:
+            groups.append({"params": list(self._thetas), "penalty": penalty, "weight_decay": 0.0})
+        super().__init__(groups, lr=lr, **kwargs)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; return what ``closure`` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        held = {}
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight in self._thetas and weight.grad is not None:
+                    self._step_theta(self._thetas[weight], group)
+                    # Adam passes over parameters without a gradient.
+                    held[weight], weight.grad = weight.grad, None
+        super().step()
+        for weight, grad in held.items():
+            weight.grad = grad
+        return loss
+
+    def _step_theta(self, theta: RelaxedWeights, group: dict[str, Any]) -> None:
+        weight = theta.weight
+        grad = weight.grad
+        state = self.state[weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float64)
+            state["exp_avg"] = torch.zeros_like(weight)
+            state["exp_avg_sq"] = torch.zeros((), dtype=weight.dtype, device=weight.device)
+        beta1, beta2 = group["betas"]
+        state["step"] += 1
+        t = state["step"].item()
+        state["exp_avg"].lerp_(grad, 1 - beta1)
+        state["exp_avg_sq"].lerp_(grad.square().sum(), 1 - beta2)
+        size = group["lr"] / ((state["exp_avg_sq"] / (1 - beta2**t)).sqrt() + group["eps"])
+        weight.sub_(theta.free @ state["exp_avg"] * (size / (1 - beta1**t)))
+        if group["penalty"]:
+            soft_threshold_(theta, group["penalty"] * size)
+
+
+class RelaxedLBFGS(torch.optim.LBFGS):
+    """L-BFGS for polishing: it commutes with rotations, and here it respects frozen and projected thetas.
+
+    Args:
+        model (torch.nn.Module): The model.
+        **kwargs (optional): Additional arguments of :class:`torch.optim.LBFGS`.
+    """
+
+    def __init__(self, model: torch.nn.Module, **kwargs: Any) -> None:
+        self._thetas = list(thetas(model).values())
+        kwargs.setdefault("line_search_fn", "strong_wolfe")
+        super().__init__([p for p in model.parameters() if p.requires_grad], **kwargs)
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        """Take one step; ``closure`` computes the loss and its gradients."""
+
+        def on_subspace() -> Tensor:
+            loss = closure()
+            for theta in self._thetas:
+                if theta.weight.grad is not None:
+                    theta.weight.grad = theta.free @ theta.weight.grad
+            return loss
+
+        return super().step(on_subspace)
+
+
+@torch.no_grad()
+def soft_threshold_(theta: RelaxedWeights, threshold: float | Tensor) -> RelaxedWeights:
+    """Shorten the free part of each non-scalar irrep of theta by ``threshold``, to exactly zero where it is shorter."""
+    free = theta.free @ theta.weight
+    for ir in theta.irreps:
+        if o3.Irrep(ir).is_scalar():
+            continue
+        slices = [s for other, s in theta.blocks() if str(other) == ir]
+        norm = torch.cat([free[s] for s in slices]).norm()
+        factor = (1 - threshold / norm).clamp(min=0) if norm > 0 else torch.zeros_like(norm)
+        for s in slices:
+            theta.weight[s] = free[s] * factor
+    return theta

@@ -1,0 +1,163 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.neighborlist import neighbor_list
+
+from pyg_relaxed.data import neighbour_list
+
+PBC = list(product([False, True], repeat=3))
+
+
+def brute_force(pos, cell, pbc, cutoff):
+    """Every pair and every image that could matter, one by one."""
+    reach = [0, 0, 0]
+    if any(pbc):
+        rows = cell[list(pbc)]
+        # |n_k| <= |d + cutoff| * |dual_k|, for any two atoms wherever they lie
+        duals = np.linalg.norm(np.linalg.pinv(rows), axis=0)
+        extent = cutoff + max(np.linalg.norm(a - b) for a in pos for b in pos)
+        for k, dual in zip(np.flatnonzero(pbc), duals, strict=True):
+            reach[k] = int(np.ceil(extent * dual))
+    shifts = np.array(list(product(*[range(-r, r + 1) for r in reach])))
+    edges = []
+    for i, j in product(range(len(pos)), repeat=2):
+        vectors = pos[j] - pos[i] + shifts @ cell
+        near = np.linalg.norm(vectors, axis=1) < cutoff
+        edges += [(i, j, *s) for s in shifts[near].tolist() if i != j or any(s)]
+    return sorted(edges)
+
+
+def as_tuples(edge_index, shift):
+    return [(i, j, *s) for (j, i), s in zip(edge_index.T.tolist(), shift.tolist(), strict=True)]
+
+
+def random_structure(seed):
+    """A skewed cell, tiny, large or left-handed, with atoms in it, around it and far from it."""
+    rng = np.random.default_rng(seed)
+    while True:
+        cell = rng.normal(size=(3, 3)) * rng.choice([0.8, 2.0, 5.0])
+        if abs(np.linalg.det(cell)) > 0.15 * np.prod(np.linalg.norm(cell, axis=1)):
+            break
+    cell[2] *= rng.choice([-1, 1])
+    num_atoms = int(rng.integers(1, 6))
+    return rng.uniform(-rng.choice([0.5, 3.0]), 2.0, (num_atoms, 3)) @ cell, cell, num_atoms
+
+
+@pytest.mark.parametrize("pbc", PBC)
+@pytest.mark.parametrize("block", range(5))
+def test_against_brute_force(pbc, block):
+    for seed in range(8 * block, 8 * block + 8):
+        pos, cell, _ = random_structure(seed)
+        cutoff = 1.5 if abs(np.linalg.det(cell)) < 3 else 3.5
+        found = as_tuples(*neighbour_list(pos, cell, pbc, cutoff))
+        assert found == brute_force(pos, cell, pbc, cutoff), (seed, pbc)  # sorted by receiver, sender, shift
+
+
+@pytest.mark.parametrize("pbc", PBC)
+def test_against_ase(pbc):
+    for seed in range(100, 104):
+        pos, cell, num_atoms = random_structure(seed)
+        i, j, shift = neighbor_list("ijS", Atoms(f"H{num_atoms}", pos, cell=cell, pbc=pbc), 2.0)
+        expected = sorted(zip(i.tolist(), j.tolist(), *shift.T.tolist(), strict=True))
+        assert as_tuples(*neighbour_list(pos, cell, pbc, 2.0)) == expected
+
+
+def test_both_directions():
+    pos, cell, _ = random_structure(3)
+    edges = set(as_tuples(*neighbour_list(pos, cell, [True, True, False], 4.0)))
+    assert edges == {(j, i, -a, -b, -c) for i, j, a, b, c in edges}
+
+
+@pytest.mark.parametrize("cell", [np.zeros((3, 3)), np.diag([4.0, 0, 0]), np.ones((3, 3)), np.diag([0.01, 0.01, 0.01])])
+def test_rows_without_pbc_are_not_looked_at(cell):
+    pos = np.array([[0.0, 0, 0], [1.0, 0, 0], [7.0, 0, 0]])
+    edge_index, shift = neighbour_list(pos, cell, [False] * 3, 2.0)
+    assert edge_index.tolist() == [[1, 0], [0, 1]]
+    assert not shift.any()
+
+
+def test_slab_without_third_vector():
+    edge_index, shift = neighbour_list([[0.0, 0, 0]], np.diag([2.0, 2.0, 0.0]), [True, True, False], 2.5)
+    assert edge_index.tolist() == [[0] * 4, [0] * 4]
+    assert shift.tolist() == [[-1, 0, 0], [0, -1, 0], [0, 1, 0], [1, 0, 0]]
+
+
+def test_one_atom_in_a_tiny_cell_keeps_its_images():
+    edge_index, _ = neighbour_list([[0.1, 0.2, 0.3]], 0.9 * np.eye(3), [True] * 3, 5.0)
+    points = np.array(list(product(range(-6, 7), repeat=3))) * 0.9
+    assert edge_index.shape[1] == (np.linalg.norm(points, axis=1) < 5.0).sum() - 1
+
+
+@pytest.mark.parametrize("far", [1e3, 1e6])
+def test_atoms_far_from_the_cell(far):
+    pos, cell = np.array([[0.2, 0.1, 0.0], [1.5, 1.4, 1.6]]), 3.0 * np.eye(3)
+    home = neighbour_list(pos, cell, [True] * 3, 4.0)
+    pos[1, 0] += 3.0 * far
+    away = neighbour_list(pos, cell, [True] * 3, 4.0)
+    assert torch.equal(home[0], away[0])
+    vectors = [pos[e[0]] - pos[e[1]] + s.numpy() @ cell for e, s in (home, away)]
+    assert np.linalg.norm(vectors[1], axis=1).max() < 4.0
+
+
+def test_isolated_atom_and_nothing():
+    edge_index, shift = neighbour_list([[0.0, 0.0, 0.0]], np.zeros((3, 3)), [False] * 3, 5.0)
+    assert edge_index.shape == (2, 0)
+    assert shift.shape == (0, 3)
+    assert edge_index.dtype == shift.dtype == torch.int64
+    assert neighbour_list(np.empty((0, 3)), np.zeros((3, 3)), [False] * 3, 5.0)[0].shape == (2, 0)
+
+
+def test_inputs_are_not_changed_and_may_be_tensors():
+    pos, cell = torch.tensor([[0.0, 0, 0], [9.0, 0, 0]], requires_grad=True), torch.diag(torch.tensor([2.0, 2.0, 0.0]))
+    before = pos.detach().clone(), cell.clone()
+    from_tensors = neighbour_list(pos, cell, torch.tensor([True, True, False]), 2.5)
+    from_arrays = neighbour_list(before[0].numpy(), before[1].numpy(), [True, True, False], 2.5)
+    assert torch.equal(pos, before[0])
+    assert torch.equal(cell, before[1])
+    assert all(torch.equal(a, b) for a, b in zip(from_tensors, from_arrays, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_position_not_finite(value):
+    with pytest.raises(ValueError, match=r"atom 1 has position \[0.0, .*, 0.0\]"):
+        neighbour_list([[0.0, 0, 0], [0.0, value, 0]], np.eye(3), [False] * 3, 5.0)
+
+
+@pytest.mark.parametrize("pos", [np.zeros(3), np.zeros((2, 2))])
+def test_position_shape(pos):
+    with pytest.raises(ValueError, match=r"'pos' must have shape \(N, 3\)"):
+        neighbour_list(pos, np.eye(3), [False] * 3, 5.0)
+
+
+@pytest.mark.parametrize("cell", [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 1.0, 0.0]), np.diag([0.1, 0.1, 0])])
+def test_periodic_cell_without_volume(cell):
+    with pytest.raises(ValueError, match=r"span no volume: set pbc to False"):
+        neighbour_list([[0.0, 0, 0]], cell, [True] * 3, 5.0)
+
+
+def test_cell_not_finite():
+    with pytest.raises(ValueError, match=r"finite lattice vectors"):
+        neighbour_list([[0.0, 0, 0]], np.diag([1.0, 1.0, np.nan]), [True] * 3, 5.0)
+
+
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, float("nan"), float("inf")])
+def test_cutoff(cutoff):
+    with pytest.raises(ValueError, match=r"'cutoff' must be a positive, finite distance"):
+        neighbour_list([[0.0, 0, 0]], np.eye(3), [False] * 3, cutoff)
+
+
+def test_atoms_on_top_of_each_other():
+    with pytest.raises(ValueError, match=r"atoms 0 and 2 are 0.0002 Å apart"):
+        neighbour_list([[0.0, 0, 0], [1.0, 1, 1], [0.0, 0, 2e-4]], np.zeros((3, 3)), [False] * 3, 5.0)
+    with pytest.raises(ValueError, match=r"atoms 0 and 1 are .* apart"):  # through the boundary of the cell
+        neighbour_list([[0.0, 0, 0], [4.0, 8.0, -4.0]], 4 * np.eye(3), [True] * 3, 2.0)
+
+
+def test_atom_on_top_of_its_own_image():
+    with pytest.raises(ValueError, match=r"atom 0 and its own periodic image are 0.0005 Å apart"):
+        neighbour_list([[0.0, 0, 0]], [[1.0, 0, 0], [1.0, 5e-4, 0], [0, 0, 1.0]], [True, True, False], 0.5)
+    with pytest.raises(ValueError, match=r"periodic vector shorter than 1e-3 Å"):
+        neighbour_list([[0.0, 0, 0]], np.diag([5e-4, 1.0, 1.0]), [True, False, False], 5.0)
