@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ def check_last_dim(name: str, x: Tensor, irreps: o3.Irreps, dim: int) -> None:
         raise ValueError(f"'{name}' must have last dimension {dim} for the irreps {irreps} (got {tuple(x.shape)})")
 
 
-def check_connected(layer: torch.nn.Module, connected: bool | int) -> None:
+def check_connected(layer: Any, connected: bool | int) -> None:
     """Raise if no path leads from the input irreps of a layer to its output irreps.
 
     Raises:
@@ -67,7 +69,9 @@ def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
         TypeError: If it is not integer.
     """
     if edge_index.shape != (2, num_edges):
-        raise ValueError(f"'edge_index' must have shape (2, {num_edges}), one column an edge (got {tuple(edge_index.shape)})")
+        raise ValueError(
+            f"'edge_index' must have shape (2, {num_edges}), one column an edge (got {tuple(edge_index.shape)})"
+        )
     if edge_index.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"'edge_index' must be int64 (got {edge_index.dtype})")
 

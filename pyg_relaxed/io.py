@@ -19,7 +19,9 @@ MODELS = {cls.__name__: cls for cls in (RelaxedDistortion, RelaxedE3NN)}  # the 
 UNITS = {"length": "Å", "energy": "eV"}
 
 
-def save(model: torch.nn.Module, path: str | Path, frame: str = "cartesian", provenance: dict[str, Any] | None = None) -> None:
+def save(
+    model: torch.nn.Module, path: str | Path, frame: str = "cartesian", provenance: dict[str, Any] | None = None
+) -> None:
     """Write a model to a ``.safetensors`` file.
 
     The metadata holds the schema version, class, config, dtype, units, frame, the sign convention of the

@@ -16,14 +16,14 @@ from .surgery import thetas
 class RelaxedAdam(torch.optim.Adam):
     r"""Adam whose step for theta lies along theta's own gradient.
 
-    Adam divides each component by its own size, which blows up rounding noise in components whose true gradient is zero:
-    a false symmetry breaking. Here each theta has *one* second moment, of the squared norm of its whole gradient (as in
-    VectorAdam, `arXiv 2205.13599 <https://arxiv.org/abs/2205.13599>`_, and with frozen irreps included, whose gradient
-    sets the scale), so that the step commutes with rotations. All other weights take Adam's step.
+    Adam divides each component by its own size, which blows up rounding noise in components whose true gradient is
+    zero: a false symmetry breaking. Here each theta has *one* second moment, of the squared norm of its whole gradient
+    (as in VectorAdam, `arXiv 2205.13599 <https://arxiv.org/abs/2205.13599>`_, and with frozen irreps included, whose
+    gradient sets the scale), so that the step commutes with rotations. All other weights take Adam's step.
 
     After each step the penalty :math:`\lambda \sum_{(l,p) \neq 0e} \lVert \theta^{(l,p)} \rVert` acts as its proximal
-    map, a soft threshold :math:`\lambda\,\mathrm{lr} / (\sqrt{\hat v} + \epsilon)` on the norm of each irrep, which gives
-    exact zeros.
+    map, a soft threshold :math:`\lambda\,\mathrm{lr} / (\sqrt{\hat v} + \epsilon)` on the norm of each irrep, which
+    gives exact zeros.
 
     Args:
         model (torch.nn.Module): The model; its thetas are found by themselves.
@@ -39,7 +39,7 @@ class RelaxedAdam(torch.optim.Adam):
         >>> import pyg_relaxed as pr
         >>> optimizer = RelaxedAdam(pr.nn.RelaxedLinear("1o", "1o", "0e+2e"), penalty=0.01)
         >>> [len(group["params"]) for group in optimizer.param_groups]
-        [3, 1]
+        [2, 1]
     """
 
     def __init__(self, model: torch.nn.Module, lr: float = 1e-2, penalty: float = 0.0, **kwargs: Any) -> None:
@@ -64,7 +64,7 @@ class RelaxedAdam(torch.optim.Adam):
         held = {}
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight in self._thetas and weight.grad is not None:
+                if weight in self._thetas:
                     self._step_theta(self._thetas[weight], group)
                     # Adam passes over parameters without a gradient.
                     held[weight], weight.grad = weight.grad, None
@@ -76,6 +76,8 @@ class RelaxedAdam(torch.optim.Adam):
     def _step_theta(self, theta: RelaxedWeights, group: dict[str, Any]) -> None:
         weight = theta.weight
         grad = weight.grad
+        if grad is None:
+            return
         state = self.state[weight]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float64)

@@ -54,6 +54,9 @@ class TensorProductConv(torch.nn.Module):
         (16x0e+16x1o+8x1e, torch.Size([3, 88]))
     """
 
+    _order_in: Tensor
+    _order_out: Tensor
+
     def __init__(
         self,
         irreps_in: IrrepsLike,

@@ -59,7 +59,8 @@ class PathTable:
             for i, (_, ir_in) in enumerate(irreps_in)
             for j, (_, ir_sh) in enumerate(irreps_sh)
             for ir in ir_in * ir_sh
-            if (irreps_out is None and lmax is not None and ir.l <= lmax) or (irreps_out is not None and ir in irreps_out)
+            if (irreps_out is None and lmax is not None and ir.l <= lmax)
+            or (irreps_out is not None and ir in irreps_out)
         ]
         if not found:
             wanted = f"l <= {lmax}" if irreps_out is None else str(irreps_out)

@@ -15,6 +15,8 @@ class ReferenceBackend(torch.nn.Module):
         table (PathTable): The paths.
     """
 
+    order: Tensor
+
     def __init__(self, table: PathTable) -> None:
         super().__init__()
         self.dim_out = table.irreps_out.dim

@@ -58,7 +58,11 @@ class RelaxedDistortion(torch.nn.Module):
         self.strain_scale = strain_scale
         self.network = RelaxedE3NN(f"{len(species)}x0e", "1o+0e+2e", irreps_hidden, irreps_theta, **kwargs)
         self.config: dict[str, Any] = {
-            **{k: v for k, v in self.network.config.items() if k not in ("irreps_in", "irreps_out", "irreps_global", "pool")},
+            **{
+                k: v
+                for k, v in self.network.config.items()
+                if k not in ("irreps_in", "irreps_out", "irreps_global", "pool")
+            },
             "species": species,
             "displacement_scale": displacement_scale,
             "strain_scale": strain_scale,

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class RelaxedE3NN(torch.nn.Module):
     r"""Embedding, relaxed convolutions with gates and self-connections, linear readout.
 
-    With ``irreps_theta=None``, or with theta at its starting point, the network is exactly E(3)-equivariant; every other
-    component of theta breaks the symmetry in one known way (`arXiv 2407.20471 <https://arxiv.org/abs/2407.20471>`_).
+    With ``irreps_theta=None``, or with theta at its starting point, the network is exactly E(3)-equivariant; every
+    other component of theta breaks the symmetry in one known way (`arXiv 2407.20471 <https://arxiv.org/abs/2407.20471>`_).
 
     Args:
         irreps_in (o3.Irreps or str): Irreps of the node features ``x``.
@@ -131,8 +131,8 @@ class RelaxedE3NN(torch.nn.Module):
         self.readout = o3.Linear(irreps, self.irreps_out)
         if self.readout.weight_numel == 0:
             raise ValueError(
-                f"no path leads from 'irreps_in' {self.irreps_in} to 'irreps_out' {self.irreps_out}: the last layer has "
-                f"{irreps}. Add the irreps to 'irreps_hidden', or to 'irreps_theta' {self.irreps_theta}"
+                f"no path leads from 'irreps_in' {self.irreps_in} to 'irreps_out' {self.irreps_out}: the last layer "
+                f"has {irreps}. Add the irreps to 'irreps_hidden', or to 'irreps_theta' {self.irreps_theta}"
             )
 
     def reset_parameters(self) -> None:
@@ -140,6 +140,7 @@ class RelaxedE3NN(torch.nn.Module):
         torch.nn.init.normal_(self.embedding.weight)
         torch.nn.init.normal_(self.readout.weight)
         for layer in self.layers:
+            assert isinstance(layer, RelaxedInteraction)
             layer.reset_parameters()
 
     def forward(
@@ -173,7 +174,9 @@ class RelaxedE3NN(torch.nn.Module):
         if self.irreps_global.dim == 0:
             return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         if u is None:
-            raise ValueError(f"the graph needs global attributes 'u' [B, {self.irreps_global.dim}] in {self.irreps_global}")
+            raise ValueError(
+                f"the graph needs global attributes 'u' [B, {self.irreps_global.dim}] in {self.irreps_global}"
+            )
         check_last_dim("u", u, self.irreps_global, self.irreps_global.dim)
         u = u.expand(len(x), -1) if batch is None else u[batch]
         return torch.cat([x, u, x.new_ones(len(x), 1)], dim=1)

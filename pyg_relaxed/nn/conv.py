@@ -29,16 +29,16 @@ class RelaxedConv(MessagePassing):
     <https://arxiv.org/abs/2407.20471>`_ paper (eq. 5).
 
     .. math::
-        m_i &= \frac{1}{\sqrt{\bar n}} \sum_{j \to i} x_j \otimes_{W(r_{ij})} [\theta \otimes_V Y(\hat r_{ij})]\, u(r_{ij})
+        m_i &= \sum_{j \to i} \frac{u(r_{ij})}{\sqrt{\bar n}} x_j \otimes_{W(r_{ij})} [\theta \otimes_V Y(\hat r_{ij})]
 
         x^{\prime}_i &= (1 + B_\theta)\, L\, m_i + S_\theta\, x_i
 
     The tensor product is depthwise and followed by a linear map :math:`L`. :math:`\theta \otimes_V Y` is one small
     matrix for all edges; on the nodes theta acts through :math:`B_\theta`, zero for a scalar theta, and through the
-    self-connection :math:`S_\theta`, so that it reaches isolated atoms. Where the output alone gives some irrep of theta
-    nothing to act on, a few channels of a further irrep are summed over the neighbours for it. With ``irreps_theta=None``, or with theta at its
-    starting point, the layer is the strict E(3)-equivariant one. The envelope :math:`u` makes messages vanish smoothly
-    at the cutoff.
+    self-connection :math:`S_\theta`, so that it reaches isolated atoms. Where the output alone gives some
+    irrep of theta nothing to act on, a few channels of a further irrep are summed over the neighbours for it. With
+    ``irreps_theta=None``, or with theta at its starting point, the layer is the strict E(3)-equivariant one. The
+    envelope :math:`u` makes messages vanish smoothly at the cutoff.
 
     Args:
         irreps_in (o3.Irreps, str or tuple): Irreps of the node features, or of source and target nodes.
@@ -129,9 +129,7 @@ class RelaxedConv(MessagePassing):
 
         extra = self._extra_irreps() if relax_nodes else o3.Irreps()
         self.kernel = TensorProductConv(self.irreps_in, self.irreps_inter, irreps_out=self.irreps_out + extra)
-        radial = radial or partial(
-            Radial, cutoff=cutoff, num_basis=num_basis, hidden=radial_hidden, edge_dim=edge_dim
-        )
+        radial = radial or partial(Radial, cutoff=cutoff, num_basis=num_basis, hidden=radial_hidden, edge_dim=edge_dim)
         self.radial = radial(self.kernel.weight_numel)
         self.linear = o3.Linear(self.kernel.irreps_out, self.irreps_out + extra)
         check_connected(self, self.linear.weight_numel)
@@ -163,8 +161,9 @@ class RelaxedConv(MessagePassing):
         super().reset_parameters()
         torch.nn.init.normal_(self.linear.weight)
         for module in (self.radial, self.contraction, self.breaking, self.self_connection, self.theta):
-            if module is not None and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
 
     def forward(
         self,
@@ -188,7 +187,7 @@ class RelaxedConv(MessagePassing):
         edge_attr: OptTensor = None,
         size: Size = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics that are already there."""
+        """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics computed before."""
         if isinstance(x, Tensor):
             x = (x, x)
         check_last_dim("x", x[0], self.irreps_in, self._dims[0])
@@ -220,9 +219,11 @@ class RelaxedConv(MessagePassing):
 
     def _can_fuse(self) -> bool:
         # Explainers, hooks and subclasses need the messages themselves; so does a mean.
-        hooks = (self._propagate_forward_pre_hooks, self._propagate_forward_hooks)
-        hooks += (self._message_forward_pre_hooks, self._message_forward_hooks)
-        hooks += (self._aggregate_forward_pre_hooks, self._aggregate_forward_hooks)
+        hooks = (
+            *(self._propagate_forward_pre_hooks, self._propagate_forward_hooks),
+            *(self._message_forward_pre_hooks, self._message_forward_hooks),
+            *(self._aggregate_forward_pre_hooks, self._aggregate_forward_hooks),
+        )
         return (
             not self.explain
             and not any(hooks)

@@ -38,7 +38,7 @@ def copies(irreps: o3.Irreps) -> list[tuple[int, o3.Irrep, slice]]:
 
 
 class Coupling(torch.nn.Module):
-    r"""The matrices :math:`T_p(\theta)_{ij} = \sum_t \theta_t C^{(p)}_{tij}` of a list of paths, flat, one after another.
+    r"""The matrices :math:`T_p(\theta)_{ij} = \sum_t \theta_t C^{(p)}_{tij}` of a list of paths, flat.
 
     Only non-zero Clebsch-Gordan coefficients are stored.
 

@@ -19,8 +19,8 @@ def representation(irreps: IrrepsLike, R: Tensor | np.ndarray) -> Tensor:
     r"""Return the matrices of elements of O(3) in a direct sum of irreps, in float64, exact to rounding.
 
     The degree l = 1 is the Cartesian vector (x, y, z), so :math:`D^{(1)}` of a rotation is the rotation; the others
-    follow from :math:`D^{(l)} = C^T (D^{(l-1)} \otimes D^{(1)})\, C` with Clebsch-Gordan coefficients :math:`C`. (Euler
-    angles, e3nn's way, lose half of the digits near the poles.)
+    follow from :math:`D^{(l)} = C^T (D^{(l-1)} \otimes D^{(1)})\, C` with Clebsch-Gordan coefficients :math:`C`.
+    (e3nn's own matrices have the precision of torch's default dtype, whatever the dtype of R.)
 
     Args:
         irreps (o3.Irreps or str): The irreps.

@@ -9,7 +9,6 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-import spglib
 
 TOL = 1e-4  # between operations, which differ by 1/10 or more in the groups of interest
 
@@ -172,6 +171,8 @@ def is_closed(operations: np.ndarray, tol: float = TOL) -> bool:
 
 @cache
 def _crystallographic() -> dict[str, PointGroup]:
+    import spglib
+
     groups: dict[str, PointGroup] = {}
     for hall in range(1, 531):
         kind = spglib.get_spacegroup_type(hall)
