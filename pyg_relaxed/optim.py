@@ -29,6 +29,8 @@ class RelaxedAdam(torch.optim.Adam):
         model (torch.nn.Module): The model; its thetas are found by themselves.
         lr (float, optional): Learning rate. (default: :obj:`1e-2`)
         penalty (float, optional): Strength :math:`\lambda` of the group lasso on theta. (default: :obj:`0.0`)
+        theta_betas (tuple of float, optional): Decay of the two moments of theta; the second is short so that the large
+            gradients of the first steps, mostly of 0e, are soon forgotten. (default: :obj:`(0.9, 0.95)`)
         **kwargs (optional): Additional arguments of :class:`torch.optim.Adam`.
 
     Raises:
@@ -42,7 +44,14 @@ class RelaxedAdam(torch.optim.Adam):
         [2, 1]
     """
 
-    def __init__(self, model: torch.nn.Module, lr: float = 1e-2, penalty: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        lr: float = 1e-2,
+        penalty: float = 0.0,
+        theta_betas: tuple[float, float] = (0.9, 0.95),
+        **kwargs: Any,
+    ) -> None:
         if penalty < 0:
             raise ValueError(f"'penalty' must not be negative (got {penalty})")
         self._thetas = {theta.weight: theta for theta in thetas(model).values()}
@@ -51,7 +60,7 @@ class RelaxedAdam(torch.optim.Adam):
             raise ValueError(f"{type(model).__name__} has no trainable parameters")
         groups: list[dict[str, Any]] = [{"params": ordinary}] if ordinary else []
         if self._thetas:
-            groups.append({"params": list(self._thetas), "penalty": penalty, "weight_decay": 0.0})
+            groups.append({"params": list(self._thetas), "penalty": penalty, "betas": theta_betas, "weight_decay": 0.0})
         super().__init__(groups, lr=lr, **kwargs)
 
     @torch.no_grad()
