@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 # e3nn 0.4.4 unpickles a `slice` in its constants at import, which torch >= 2.6 refuses outside this context.
@@ -10,4 +13,15 @@ with torch.serialization.safe_globals([slice]):
     from e3nn import nn as e3nn_nn
     from e3nn import o3
 
-__all__ = ["e3nn", "e3nn_nn", "o3"]
+__all__ = ["default_dtype", "e3nn", "e3nn_nn", "o3"]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Build modules in ``dtype``: e3nn rounds its constants to the default dtype, which ``.double()`` cannot undo."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

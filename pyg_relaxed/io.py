@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .compat import e3nn, o3
+from .compat import default_dtype, e3nn, o3
 from .models import RelaxedDistortion, RelaxedE3NN
 
 SCHEMA = 1
@@ -78,7 +78,8 @@ def load(path: str | Path) -> torch.nn.Module:
     tensors = load_file(path)
     if _hash(tensors) != header["sha256"]:
         raise ValueError(f"{path}: the tensors do not match their hash, the file is damaged")
-    model = MODELS[header["class"]](**header["config"]).to(getattr(torch, header["dtype"]))
+    with default_dtype(getattr(torch, header["dtype"])):
+        model = MODELS[header["class"]](**header["config"])
     model.load_state_dict(tensors)
     return model.eval()
 

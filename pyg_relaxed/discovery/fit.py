@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from ..adapters import from_ase
+from ..compat import default_dtype
 from ..models import RelaxedDistortion
-from ..o3 import PointGroup
+from ..o3 import PointGroup, representation
 from ..o3.point_groups import is_closed
 from ..optim import RelaxedAdam
-from ..surgery import rotate_, thetas
+from ..surgery import thetas
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -69,11 +70,11 @@ def fit_distortion(
     """
     graph = from_ase(mapping.parent, cutoff=cutoff, dtype=torch.float64, extras=False)
     neighbours = max(1.0, graph.edge_index.shape[1] / len(graph.z))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), default_dtype(torch.float64):
         torch.manual_seed(seed)
         model = RelaxedDistortion(
             mapping.parent.numbers, irreps_theta, HIDDEN, cutoff=cutoff, num_layers=2, num_neighbors=neighbours
-        ).double()
+        )
     if strict:
         for theta in thetas(model).values():
             theta.freeze(theta.irreps)
@@ -126,9 +127,15 @@ def residual_group(fit: Fit, parent: PointGroup, symprec: float = 0.01) -> Resid
     """
     before = fit.model(fit.graph)
     edge = torch.linalg.det(fit.graph.cell[0]).abs() ** (1 / 3)
+    model = copy.deepcopy(fit.model)
+    turned = [
+        (theta, representation(theta.irreps_theta, parent.operations) @ theta()) for theta in thetas(model).values()
+    ]
     changes = []
-    for R in parent.operations:
-        after = rotate_(copy.deepcopy(fit.model), R)(fit.graph)
+    for g in range(len(parent.operations)):
+        for theta, images in turned:
+            theta.set_(images[g])
+        after = model(fit.graph)
         moved = (after["displacement"] - before["displacement"]).norm(dim=1).max()
         strained = (after["strain"] - before["strain"]).norm() * edge
         changes.append(max(moved.item(), strained.item()))

@@ -80,7 +80,7 @@ class RelaxedWeights(torch.nn.Module):
         if irreps is None:
             raise ValueError("'irreps_theta' is None: a strict layer has no relaxed weights")
         self.irreps_theta = irreps
-        self.weight = torch.nn.Parameter(torch.empty(irreps.dim))
+        self.weight = torch.nn.Parameter(torch.zeros(irreps.dim))
         self.register_buffer("free", torch.eye(irreps.dim))
         self.register_buffer("frozen", torch.zeros(irreps.dim))
         self.reset_parameters()
@@ -88,7 +88,8 @@ class RelaxedWeights(torch.nn.Module):
     def reset_parameters(self) -> None:
         """Return to the equivariant starting point, all irreps free."""
         with torch.no_grad():
-            self.unfreeze()
+            torch.nn.init.eye_(self.free)
+            self.frozen.zero_()
             self.weight.copy_(self._mask(["0e"]))
 
     def forward(self) -> Tensor:

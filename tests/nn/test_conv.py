@@ -162,3 +162,15 @@ def test_bad_input_is_explained(float64):
         conv(x, edge_index, edge_vec[1:])
     with pytest.raises(TypeError, match=r"'edge_vec' is torch\.float32"):
         conv(x, edge_index, edge_vec.float())
+
+
+def test_reset_does_not_depend_on_what_the_memory_held(float64):
+    layer = RelaxedLinear("1o", "1o", "0e+2e")
+    layer.theta.freeze("2e")
+    with torch.no_grad():
+        layer.theta.weight.fill_(float("nan"))
+        layer.theta.frozen.fill_(float("inf"))
+    layer.reset_parameters()
+    assert layer.theta().tolist() == [1, 0, 0, 0, 0, 0]
+    layer.theta.set_(torch.arange(6.0))
+    assert layer.theta().tolist() == [0, 1, 2, 3, 4, 5]
