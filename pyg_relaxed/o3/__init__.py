@@ -1,7 +1,7 @@
 """Mathematics: relaxed weights, their contraction with Clebsch-Gordan coefficients, point groups, invariants."""
 
 from .contraction import ThetaContraction
-from .invariants import invariants, projector, representation
+from .invariants import generators, invariants, projector, representation
 from .linear import RelaxedLinear
 from .point_groups import PointGroup, point_group
 from .weights import RelaxedWeights, theta_irreps
@@ -11,6 +11,7 @@ __all__ = [
     "RelaxedLinear",
     "RelaxedWeights",
     "ThetaContraction",
+    "generators",
     "invariants",
     "point_group",
     "projector",

@@ -37,17 +37,44 @@ def representation(irreps: IrrepsLike, R: Tensor | np.ndarray) -> Tensor:
     irreps = o3.Irreps(irreps)
     R = torch.as_tensor(R, dtype=torch.float64)
     sign = torch.det(R).round()[..., None, None]
-    vector = R * sign
-    degrees = [torch.ones_like(sign), vector]
-    for l in range(2, irreps.lmax + 1 if irreps.dim else 0):
-        C = o3.wigner_3j(l - 1, 1, l, dtype=torch.float64) * (2 * l + 1) ** 0.5
-        degrees.append(torch.einsum("abm,...ac,...bd,cdn->...mn", C, degrees[-1], vector, C))
+    degrees = wigner_matrices(irreps.lmax if irreps.dim else 0, R * sign)
     D = R.new_zeros(*R.shape[:-2], irreps.dim, irreps.dim)
     for (mul, ir), s in zip(irreps, irreps.slices(), strict=True):
         for start in range(s.start, s.start + mul * ir.dim, ir.dim):
             block = slice(start, start + ir.dim)
             D[..., block, block] = degrees[ir.l] * (sign if ir.p == -1 else 1.0)
     return D
+
+
+def wigner_matrices(lmax: int, R: Tensor) -> list[Tensor]:
+    """Return the matrices ``[..., 2 l + 1, 2 l + 1]`` of proper rotations ``[..., 3, 3]`` for l = 0 to ``lmax``."""
+    degrees = [torch.ones_like(R[..., :1, :1]), R]
+    for l in range(2, lmax + 1):
+        C = o3.wigner_3j(l - 1, 1, l, dtype=torch.float64) * (2 * l + 1) ** 0.5
+        degrees.append(torch.einsum("abm,...ac,...bd,cdn->...mn", C, degrees[-1], R, C))
+    return degrees[: lmax + 1]
+
+
+def generators(irreps: IrrepsLike) -> Tensor:
+    r"""Return the derivatives of :math:`D` by the angle of rotations about x, y and z: ``[3, dim, dim]``, float64.
+
+    Example::
+
+        >>> generators("1o")[2].round()[:, 0]  # about z, x moves to y
+        tensor([0., 1., 0.], dtype=torch.float64)
+    """
+    irreps = o3.Irreps(irreps)
+    L = torch.zeros(3, irreps.dim, irreps.dim, dtype=torch.float64)
+    # The coupling l x 1 -> l is unique, so the generators are its coefficients up to scale; the sign is that of l = 1.
+    sign = torch.sign(o3.wigner_3j(1, 1, 1, dtype=torch.float64)[1, 2, 0])
+    for (mul, ir), s in zip(irreps, irreps.slices(), strict=True):
+        if ir.l == 0:
+            continue
+        C = o3.wigner_3j(ir.l, 1, ir.l, dtype=torch.float64).transpose(0, 1)
+        for start in range(s.start, s.start + mul * ir.dim, ir.dim):
+            block = slice(start, start + ir.dim)
+            L[:, block, block] = sign * (ir.l * (ir.l + 1) * (2 * ir.l + 1)) ** 0.5 * C
+    return L
 
 
 def projector(group: str | PointGroup | np.ndarray, irreps: IrrepsLike) -> Tensor:

@@ -76,7 +76,7 @@ class PointGroup:
         found: dict[tuple[float, ...], tuple[int, str, np.ndarray]] = {}
         for R in self.operations:
             proper = np.linalg.det(R) > 0
-            order, axis = _order(R if proper else -R), _axis(R if proper else -R)
+            order, axis = rotation_order(R if proper else -R), rotation_axis(R if proper else -R)
             if axis is None:
                 continue
             symbol = str(order) if proper else ("m" if order == 2 else f"-{order}")
@@ -124,6 +124,9 @@ class PointGroup:
         if self.is_continuous:
             raise TypeError(f"the group {self.hermann_mauguin} is infinite: use .order")
         return len(self.operations)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __repr__(self) -> str:
         return f"PointGroup({self.hermann_mauguin}, {self.schoenflies}, order {self.order})"
@@ -189,7 +192,17 @@ def _crystallographic() -> dict[str, PointGroup]:
     return groups
 
 
-def _order(R: np.ndarray) -> int:
+def rotation_onto(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the smallest rotation ``[3, 3]`` that turns one unit vector onto another."""
+    if start @ end < 0:  # stay away from the half turn, whose axis is undefined
+        half = -np.eye(3) + 2 * np.outer(*[_perpendicular(start)] * 2)
+        return rotation_onto(half @ start, end) @ half
+    v = np.cross(start, end)
+    K = np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]])
+    return np.eye(3) + K + K @ K / (1 + start @ end)
+
+
+def rotation_order(R: np.ndarray) -> int:
     """Return the order of a proper rotation."""
     angle = math.acos(min(1.0, max(-1.0, (np.trace(R) - 1) / 2)))
     if angle < 1e-3:
@@ -198,7 +211,7 @@ def _order(R: np.ndarray) -> int:
     return next((n for n in range(2, 41) if abs(turns * n - round(turns * n)) < 1e-3 * n), 41)
 
 
-def _axis(R: np.ndarray) -> np.ndarray | None:
+def rotation_axis(R: np.ndarray) -> np.ndarray | None:
     """Return the axis of a proper rotation, its last non-zero component positive; None for the identity."""
     if np.abs(R - np.eye(3)).max() < 1e-3:
         return None
@@ -207,14 +220,21 @@ def _axis(R: np.ndarray) -> np.ndarray | None:
     return axis * np.sign(axis[last])
 
 
+def _perpendicular(axis: np.ndarray) -> np.ndarray:
+    other = np.cross(axis, np.eye(3)[np.abs(axis).argmin()])
+    return other / np.linalg.norm(other)
+
+
 def _schoenflies(operations: np.ndarray) -> str:
     dets = np.linalg.det(operations)
     proper, improper = operations[dets > 0], -operations[dets < 0]
-    orders = [_order(R) for R in proper]
+    orders = [rotation_order(R) for R in proper]
     n = max(orders)
-    inversion = any(_order(R) == 1 for R in improper)
-    mirrors = [axis for R in improper if _order(R) == 2 and (axis := _axis(R)) is not None]
-    main = [axis for R, order in zip(proper, orders, strict=True) if order == n and (axis := _axis(R)) is not None]
+    inversion = any(rotation_order(R) == 1 for R in improper)
+    mirrors = [axis for R in improper if rotation_order(R) == 2 and (axis := rotation_axis(R)) is not None]
+    main = [
+        axis for R, order in zip(proper, orders, strict=True) if order == n and (axis := rotation_axis(R)) is not None
+    ]
     if n > 2 and any(abs(main[0] @ axis) < 0.99 for axis in main):
         name = {12: "T", 24: "O", 60: "I"}[len(proper)]
         return name + ("" if not len(improper) else "h" if inversion else "d")

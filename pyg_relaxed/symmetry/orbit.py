@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..o3 import PointGroup, representation
-from .stabilizer import _finite
+from .stabilizer import finite
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike
@@ -35,7 +35,7 @@ def orbit(theta: Tensor, irreps: IrrepsLike, parent: str | PointGroup, tol: floa
         torch.Size([6, 3])
     """
     theta = torch.as_tensor(theta).detach().double().cpu()
-    images = representation(irreps, _finite(parent)) @ theta
+    images = representation(irreps, finite(parent).operations) @ theta
     distinct: list[Tensor] = []
     for image in images:
         if all((image - other).norm() > tol * theta.norm() for other in distinct):
