@@ -13,11 +13,13 @@ from .surgery import project_, rotate_, strict_, thetas
 if TYPE_CHECKING:
     from . import symmetry
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
+    from .discovery import discover
 
 __version__ = "0.1.0"
 
 # Imported on first use: what they need is heavy, or not needed by layers.
 _LAZY = {
+    "discover": "discovery",
     "from_ase": "adapters",
     "from_pymatgen": "adapters",
     "structures": "structures",
@@ -28,6 +30,7 @@ _LAZY = {
 
 __all__ = [
     "RelaxedWeights",
+    "discover",
     "from_ase",
     "from_pymatgen",
     "kernels",

@@ -1,6 +1,21 @@
-"""From parent and child crystals to the symmetry that is broken."""
+"""The main job: a parent and a child crystal in, findings out."""
 
-from .fit import Fit, ResidualGroup, fit_distortion, residual_group
-from .mapping import Mapping, map_child, primitive
+from .diagnosis import ResidualGroup, residual_group
+from .discover import discover
+from .findings import Discovery, OrderParameter
+from .fit import Fit, fit_distortion
+from .mapping import Mapping, map_child
+from .parent import Parent
 
-__all__ = ["Fit", "Mapping", "ResidualGroup", "fit_distortion", "map_child", "primitive", "residual_group"]
+__all__ = [
+    "Discovery",
+    "Fit",
+    "Mapping",
+    "OrderParameter",
+    "Parent",
+    "ResidualGroup",
+    "discover",
+    "fit_distortion",
+    "map_child",
+    "residual_group",
+]

@@ -1,8 +1,7 @@
-"""Train a network to distort the parent into the child, and ask which operations its theta leaves intact."""
+"""Train a network to distort the parent into the child."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,15 @@ import torch
 from ..adapters import from_ase
 from ..compat import default_dtype
 from ..models import RelaxedDistortion
-from ..o3 import PointGroup, representation
-from ..o3.point_groups import is_closed
 from ..optim import RelaxedAdam
 from ..surgery import thetas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch_geometric.data import Data
 
+    from ..compat import o3
     from ..typing import ThetaLike
     from .mapping import Mapping
 
@@ -40,6 +40,12 @@ class Fit:
     graph: Data
     losses: list[float]
 
+    @torch.no_grad()
+    def output(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the displacements ``[N, 3]`` in Å and the strain ``[3, 3]`` that the network produces."""
+        out = self.model(self.graph)
+        return out["displacement"].numpy(), out["strain"][0].numpy()
+
     @property
     def loss(self) -> float:
         """Loss at the last step."""
@@ -55,6 +61,8 @@ def fit_distortion(
     lr: float = 1e-2,
     penalty: float = 1e-2,
     cutoff: float = 5.0,
+    subspace: Callable[[o3.Irreps], np.ndarray] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Fit:
     """Train a small network to output the child's displacements and strain from the parent.
 
@@ -67,6 +75,9 @@ def fit_distortion(
         lr (float, optional): Learning rate. (default: :obj:`1e-2`)
         penalty (float, optional): Group lasso on theta. (default: :obj:`1e-2`)
         cutoff (float, optional): Radius of the neighbourhood, Å. (default: :obj:`5.0`)
+        subspace (callable, optional): Returns the projector ``[dim, dim]``, for the irreps of a theta, on what it may
+            use. (default: all of it)
+        on_step (callable, optional): Called after each step.
     """
     graph = from_ase(mapping.parent, cutoff=cutoff, dtype=torch.float64, extras=False)
     neighbours = max(1.0, graph.edge_index.shape[1] / len(graph.z))
@@ -75,9 +86,11 @@ def fit_distortion(
         model = RelaxedDistortion(
             mapping.parent.numbers, irreps_theta, HIDDEN, cutoff=cutoff, num_layers=2, num_neighbors=neighbours
         )
-    if strict:
-        for theta in thetas(model).values():
+    for theta in thetas(model).values():
+        if strict:
             theta.freeze(theta.irreps)
+        elif subspace is not None:
+            theta.restrict_(torch.as_tensor(subspace(theta.irreps_theta)))
     displacement = torch.as_tensor(mapping.displacement)
     strain = torch.as_tensor(mapping.strain)
     optimizer = RelaxedAdam(model, lr=lr, penalty=0.0 if strict else penalty)
@@ -92,59 +105,6 @@ def fit_distortion(
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
+        if on_step is not None:
+            on_step()
     return Fit(model.eval(), graph, losses)
-
-
-@dataclass(frozen=True)
-class ResidualGroup:
-    """The operations of a parent group that a trained network leaves intact.
-
-    Args:
-        group (PointGroup): They.
-        kept (float): Largest change of an output under a kept operation, Å.
-        broken (float): Smallest change under a broken one, Å; infinite where none is broken.
-    """
-
-    group: PointGroup
-    kept: float
-    broken: float
-
-
-@torch.no_grad()
-def residual_group(fit: Fit, parent: PointGroup, symprec: float = 0.01) -> ResidualGroup:
-    """Keep the operations g for which theta turned by g gives the same distortion.
-
-    The outputs are compared, not theta: theta is defined only up to the weights it multiplies. Strain counts as the
-    displacement it gives a lattice vector of mean length.
-
-    Args:
-        fit (Fit): The trained network.
-        parent (PointGroup): Point group of the parent, in the axes of its cell.
-        symprec (float, optional): Largest change of an output for an operation to be kept, Å. (default: :obj:`0.01`)
-
-    Raises:
-        ValueError: If the operations kept form no group: symprec lies within the noise of the child.
-    """
-    before = fit.model(fit.graph)
-    edge = torch.linalg.det(fit.graph.cell[0]).abs() ** (1 / 3)
-    model = copy.deepcopy(fit.model)
-    turned = [
-        (theta, representation(theta.irreps_theta, parent.operations) @ theta()) for theta in thetas(model).values()
-    ]
-    changes = []
-    for g in range(len(parent.operations)):
-        for theta, images in turned:
-            theta.set_(images[g])
-        after = model(fit.graph)
-        moved = (after["displacement"] - before["displacement"]).norm(dim=1).max()
-        strained = (after["strain"] - before["strain"]).norm() * edge
-        changes.append(max(moved.item(), strained.item()))
-    change = np.array(changes)
-    kept = change < symprec
-    if not is_closed(parent.operations[kept]):
-        raise ValueError(
-            f"the {kept.sum()} operations kept at symprec={symprec} Å form no group: changes just below are "
-            f"{np.sort(change[kept])[-3:]} Å, just above {np.sort(change[~kept])[:3]} Å; choose symprec in a wider gap"
-        )
-    broken = change[~kept].min() if (~kept).any() else np.inf
-    return ResidualGroup(PointGroup.from_operations(parent.operations[kept]), float(change[kept].max()), float(broken))

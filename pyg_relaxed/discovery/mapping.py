@@ -87,7 +87,8 @@ def map_child(parent: Atoms, child: Atoms, symprec: float = 0.01) -> Mapping:
         raise ValueError(
             f"no lattice of the child lies within {LENGTH_TOLERANCE:.0%} and {ANGLE_TOLERANCE}° of the parent's"
         )
-    return min(mappings, key=lambda mapping: round(mapping.cost, 6))
+    # Of equally close ones the one that turns the child least.
+    return min(mappings, key=lambda mapping: (round(mapping.cost, 6), -round(np.trace(mapping.rotation), 6)))
 
 
 def _lattices(parent: Atoms, child: Atoms) -> list[np.ndarray]:

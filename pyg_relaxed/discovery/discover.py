@@ -1,0 +1,183 @@
+"""The main job: parent and child in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import spglib
+
+from ..o3 import PointGroup
+from ..symmetry.words import meaning
+from .diagnosis import carriers, effect, isotypic_projector, residual_group
+from .findings import Discovery, OrderParameter
+from .fit import Fit, fit_distortion
+from .mapping import Mapping, map_child
+from .parent import Parent
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import Structure
+
+    from ..compat import o3
+    from ..symmetry import PointGroupIrrep
+    from ..typing import ThetaLike
+
+REACHED = 0.01  # of the strict loss: what a refit may leave unexplained
+
+
+def discover(
+    parent: Atoms | Structure,
+    child: Atoms | Structure,
+    *,
+    seed: int = 0,
+    num_seeds: int = 3,
+    symprec: float = 0.01,
+    irreps_theta: ThetaLike = 3,
+    steps: int = 300,
+    penalty: float = 1e-2,
+    cutoff: float = 5.0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Discovery:
+    """Find out which symmetry of the parent the child breaks, along which axis, by how much.
+
+    A small relaxed network learns to distort the parent into the child, beside a strict one with the same budget. Its
+    theta, under a group penalty, keeps the irreps it needs; what they do is read from the network's outputs.
+
+    Args:
+        parent (Atoms or Structure): The crystal of high symmetry.
+        child (Atoms or Structure): The distorted crystal, in any setting, axes, origin and order of atoms.
+        seed (int, optional): The first seed of the weights. (default: :obj:`0`)
+        num_seeds (int, optional): Number of seeds, over which the spread is taken. (default: :obj:`3`)
+        symprec (float, optional): What counts as a difference, Å. (default: :obj:`0.01`)
+        irreps_theta (o3.Irreps, str or int, optional): Irreps of theta. (default: :obj:`3`, all up to l = 3)
+        steps (int, optional): Steps of each training. (default: :obj:`300`)
+        penalty (float, optional): Group lasso on theta. (default: :obj:`1e-2`)
+        cutoff (float, optional): Radius of the neighbourhood, Å. (default: :obj:`5.0`)
+        progress (callable, optional): Called with the stage, the steps done and the steps of the stage.
+
+    Raises:
+        ValueError: If the child cannot be mapped on the parent, or its noise is as large as ``symprec``.
+
+    Example::
+
+        >>> from pyg_relaxed import structures
+        >>> parent = structures.load("BaTiO3_Pm-3m")
+        >>> result = discover(parent, parent, num_seeds=1, steps=2)
+        >>> result.residual_group.hermann_mauguin, result.n_domains
+        ('m-3m', 1)
+    """
+    if num_seeds < 1 or steps < 1:
+        raise ValueError(f"'num_seeds' and 'steps' must be at least 1 (got {num_seeds} and {steps})")
+    child = _atoms(child)
+    found = map_child(_atoms(parent), child, symprec)
+    symmetry = Parent.from_atoms(found.parent, symprec)
+    mapping, operation = symmetry.canonical(found)
+    child_group, child_space_group = _child_symmetry(child, mapping, symprec)
+
+    def train(stage: str, **options: Any) -> Fit:
+        done = 0
+
+        def on_step() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(stage, done, steps)
+
+        options = {"penalty": penalty, "cutoff": cutoff, "irreps_theta": irreps_theta, **options}
+        return fit_distortion(mapping, steps=steps, on_step=on_step, **options)
+
+    seeds = list(range(seed, seed + num_seeds))
+    strict = train("strict network", strict=True, seed=seed)
+    fits = [train(f"relaxed network, seed {s}", seed=s) for s in seeds]
+    residuals = [residual_group(fit, symmetry, symprec) for fit in fits]
+    best = int(np.argmin([fit.loss for fit in fits]))
+    residual = residuals[best]
+
+    order_parameters = []
+    for irrep in symmetry.irreps:
+        effects = [effect(fit, symmetry, irrep) for fit in fits]
+        if irrep.is_trivial or max(map(symmetry.change, effects)) < symprec:
+            continue
+
+        refit = train(f"{irrep.label} alone", seed=seeds[best], subspace=_only(symmetry, [irrep.label]))
+        order_parameters.append(_order_parameter(symmetry, irrep, fits, effects, symprec, refit.loss))
+    order_parameters.sort(key=lambda parameter: parameter.refit_loss)
+    # The least set that explains the child: the best irrep alone, else with the next best ones.
+    primary, loss = order_parameters[:1], order_parameters[0].refit_loss if order_parameters else 0.0
+    while loss > REACHED * strict.loss and len(primary) < len(order_parameters):
+        primary = order_parameters[: len(primary) + 1]
+        labels = [parameter.label for parameter in primary]
+        loss = train(f"{' and '.join(labels)}", seed=seeds[best], subspace=_only(symmetry, labels)).loss
+
+    return Discovery(
+        parent=symmetry,
+        mapping=mapping,
+        domain_operation=operation,
+        child=child,
+        child_point_group=child_group,
+        child_space_group=child_space_group,
+        residual=residual,
+        residual_groups=[other.group for other in residuals],
+        order_parameters=[replace(parameter, primary=parameter in primary) for parameter in order_parameters],
+        seeds=seeds,
+        fits=fits,
+        best=best,
+        strict=strict,
+        symprec=symprec,
+    )
+
+
+def _atoms(structure: Atoms | Structure) -> Atoms:
+    from ase import Atoms
+
+    if isinstance(structure, Atoms):
+        return structure
+    from ..adapters import from_pymatgen, to_ase
+
+    return to_ase(from_pymatgen(structure, cutoff=0.1, extras=False))  # a graph without edges
+
+
+def _child_symmetry(child: Atoms, mapping: Mapping, symprec: float) -> tuple[PointGroup, str]:
+    """Return the child's own point group, in the axes of the parent, and its space group."""
+    dataset = spglib.get_symmetry_dataset((child.cell.array, child.get_scaled_positions(), child.numbers), symprec)
+    columns = child.cell.array.T
+    U, _, V = np.linalg.svd(columns @ np.unique(dataset.rotations, axis=0) @ np.linalg.inv(columns))
+    group = PointGroup.from_operations(mapping.rotation.T @ U @ V @ mapping.rotation)
+    return group, f"{dataset.international} ({dataset.number})"
+
+
+def _only(parent: Parent, labels: list[str]) -> Callable[[o3.Irreps], np.ndarray]:
+    """Return, for the irreps of a theta, the projector on what is invariant or of these irreps of the parent."""
+    kept = [irrep for irrep in parent.irreps if irrep.is_trivial or irrep.label in labels]
+    return lambda irreps: np.sum([isotypic_projector(parent, irrep, irreps) for irrep in kept], axis=0)
+
+
+def _order_parameter(
+    parent: Parent,
+    irrep: PointGroupIrrep,
+    fits: list[Fit],
+    effects: list[np.ndarray],
+    symprec: float,
+    refit_loss: float,
+) -> OrderParameter:
+    seen = [vector for vector in effects if parent.change(vector) >= symprec]
+    directions = np.array([parent.direction(irrep, vector) for vector in seen])
+    cosines = np.clip(directions @ directions[0], -1, 1)
+    parts = [parent.split(vector) for vector in effects]
+    return OrderParameter(
+        kpoint="GM",
+        irrep=str(irrep.carrier),
+        label=irrep.label,
+        direction=directions[0],
+        direction_spread=float(np.degrees(np.arccos(cosines.min()))),
+        amplitudes=[float(np.linalg.norm(displacement)) for displacement, _ in parts],
+        strains=[float(np.linalg.norm(strain)) for _, strain in parts],
+        sources=sorted({ir for fit in fits for ir in carriers(fit, parent, irrep)}),
+        num_seeds=len(seen),
+        words=meaning(irrep.carrier, directions[0], parent.axes),
+        refit_loss=refit_loss,
+        primary=False,
+    )

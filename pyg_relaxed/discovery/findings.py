@@ -1,0 +1,302 @@
+"""What was found, as values, as plain Python for JSON, and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..compat import o3
+from ..o3 import PointGroup, representation
+from ..symmetry.words import meaning, operation_name
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from .diagnosis import ResidualGroup
+    from .fit import Fit
+    from .mapping import Mapping
+    from .parent import Parent
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class OrderParameter:
+    """One irrep of the parent that theta needs, with what it does.
+
+    Args:
+        kpoint (str): Point of the Brillouin zone, ``"GM"`` for the zone centre.
+        irrep (str): The irrep of O(3) of lowest degree that carries it, e.g. ``"1o"``.
+        label (str): Its Mulliken symbol in the parent's point group, e.g. ``"T1u"``.
+        direction (ndarray): Unit vector ``[2 l + 1]`` of ``irrep`` in the parent's axes; Cartesian for l = 1.
+        direction_spread (float): Largest angle to it over the seeds, degrees.
+        amplitudes (list[float]): For each seed the displacement lost with it switched off, the root of the sum of
+            squares over the parent's primitive cell, Å.
+        strains (list[float]): For each seed the strain lost with it switched off, Frobenius norm.
+        sources (list[str]): Irreps of theta whose part in it survived.
+        num_seeds (int): In how many seeds it changed the distortion by ``symprec`` or more.
+        words (str): What it is physically, e.g. ``"polar vector along [001]"``.
+        refit_loss (float): Loss of a network that may break symmetry by this irrep alone.
+        primary (bool): Whether it belongs to the least set that still explains the child.
+    """
+
+    kpoint: str
+    irrep: str
+    label: str
+    direction: np.ndarray
+    direction_spread: float
+    amplitudes: list[float]
+    strains: list[float]
+    sources: list[str]
+    num_seeds: int
+    words: str
+    refit_loss: float
+    primary: bool
+
+    @property
+    def amplitude(self) -> float:
+        """Mean of :attr:`amplitudes`, Å."""
+        return float(np.mean(self.amplitudes))
+
+    @property
+    def strain(self) -> float:
+        """Mean of :attr:`strains`."""
+        return float(np.mean(self.strains))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain Python values."""
+        return {
+            "kpoint": self.kpoint,
+            "irrep": self.irrep,
+            "label": self.label,
+            "direction": [round(float(x), 6) + 0.0 for x in self.direction],
+            "direction_spread_degrees": self.direction_spread,
+            "words": self.words,
+            "amplitude_angstrom": self.amplitude,
+            "amplitudes_angstrom": self.amplitudes,
+            "strain": self.strain,
+            "strains": self.strains,
+            "theta_irreps": self.sources,
+            "found_in_seeds": self.num_seeds,
+            "refit_loss": self.refit_loss,
+            "primary": self.primary,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """The findings of :func:`discover`.
+
+    Args:
+        parent (Parent): The parent with its symmetry.
+        mapping (Mapping): The child on its parent, turned to the canonical domain.
+        domain_operation (ndarray): The operation ``[3, 3]`` of the parent that turned it.
+        child (Atoms): The child as it was given.
+        child_point_group (PointGroup): The child's own, from spglib, in the parent's axes, canonical domain.
+        child_space_group (str): From spglib.
+        residual (ResidualGroup): The residual group of the best network, with the gap of its test.
+        residual_groups (list[PointGroup]): That of each seed.
+        order_parameters (list[OrderParameter]): Primary ones first; empty if no symmetry is broken.
+        seeds (list[int]): The seeds.
+        fits (list[Fit]): The relaxed network of each seed.
+        best (int): The seed, by its place, with the lowest loss.
+        strict (Fit): The strict network.
+        symprec (float): What counts as a difference, Å.
+    """
+
+    parent: Parent
+    mapping: Mapping
+    domain_operation: np.ndarray
+    child: Atoms
+    child_point_group: PointGroup
+    child_space_group: str
+    residual: ResidualGroup
+    residual_groups: list[PointGroup]
+    order_parameters: list[OrderParameter]
+    seeds: list[int]
+    fits: list[Fit]
+    best: int
+    strict: Fit
+    symprec: float
+
+    @property
+    def residual_group(self) -> PointGroup:
+        """The operations of the parent that the network leaves intact."""
+        return self.residual.group
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The relaxed network with the lowest loss."""
+        return self.fits[self.best].model
+
+    @property
+    def relaxed_loss(self) -> float:
+        """Its loss."""
+        return self.fits[self.best].loss
+
+    @property
+    def strict_loss(self) -> float:
+        """Loss of the strict network."""
+        return self.strict.loss
+
+    @property
+    def n_domains(self) -> int:
+        """Number of symmetry-equivalent children."""
+        return len(self.parent.group) // len(self.residual_group)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether any symmetry of the parent is broken."""
+        return self.n_domains > 1
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the residual group is the child's own point group, operation by operation."""
+        group = self.residual_group
+        return len(group) == len(self.child_point_group) and group.is_subgroup_of(self.child_point_group, tol=0.02)
+
+    @property
+    def primary(self) -> list[OrderParameter]:
+        """The primary order parameters."""
+        return [parameter for parameter in self.order_parameters if parameter.primary]
+
+    @cached_property
+    def strict_bound(self) -> float:
+        """The least loss that any network can have that keeps the parent's symmetry."""
+        target = self.parent.vector(self.mapping.displacement, self.mapping.strain)
+        displacement, strain = self.parent.split(target - self.parent.symmetric_part(target))
+        model = self.fits[self.best].model
+        return float(
+            ((displacement / model.displacement_scale) ** 2).sum() + ((strain / model.strain_scale) ** 2).sum()
+        )
+
+    @cached_property
+    def deviation(self) -> float:
+        """Largest difference between the best network's distortion and the child's, Å."""
+        target = self.parent.vector(self.mapping.displacement, self.mapping.strain)
+        return self.parent.change(self.parent.vector(*self.fits[self.best].output()) - target)
+
+    @cached_property
+    def domains(self) -> list[np.ndarray]:
+        """One operation ``[3, 3]`` of the parent for each domain; it turns the canonical one into it."""
+        representatives: list[np.ndarray] = []
+        for R in self.parent.group.operations:
+            if not any(self.residual_group.contains(other.T @ R) for other in representatives):
+                representatives.append(R)
+        return representatives
+
+    def domain_words(self) -> list[str]:
+        """Return the meaning of the first primary order parameter in each domain."""
+        if not self.primary:
+            return []
+        first = self.primary[0]
+        D = representation(first.irrep, np.array(self.domains)).numpy()
+        ir = o3.Irrep(first.irrep)
+        return [meaning(ir, D_g @ first.direction, self.parent.axes) for D_g in D]
+
+    def sentences(self) -> list[str]:
+        """Return the findings in words, one sentence each."""
+        group, axes = self.parent.group, self.parent.axes
+        angle = np.degrees(np.arccos(np.clip((abs(np.trace(self._alignment)) - 1) / 2, -1, 1)))
+        said = [
+            f"Parent {self.parent.space_group}, child {self.child_space_group}; the child's axes were turned by "
+            f"{angle:.2f}° onto the parent's (polar decomposition of the cell map).",
+        ]
+        operation = operation_name(self.domain_operation, axes)
+        if not self.is_broken:
+            said.append(f"No symmetry is broken: all {len(group)} operations of {group.hermann_mauguin} are kept.")
+        else:
+            if operation != "identity":
+                said.append(f"The child was turned to the canonical domain by an operation of the parent: {operation}.")
+            said.append(
+                f"Residual group {self.residual_group.hermann_mauguin} within {group.hermann_mauguin}: kept operations "
+                f"change the distortion by at most {self.residual.kept:.4f} Å, broken ones by at least "
+                f"{self.residual.broken:.4f} Å (symprec {self.symprec} Å)."
+            )
+            for parameter in self.order_parameters:
+                said.append(
+                    f"{'Primary' if parameter.primary else 'Secondary'}: {parameter.label} ({parameter.irrep}), "
+                    f"{parameter.words}; without it {parameter.amplitude:.4f} Å and a strain of "
+                    f"{parameter.strain:.4f} are lost."
+                )
+            said.append(f"{self.n_domains} domains: {', '.join(self._short_domains())}.")
+            said.append(
+                f"The strict network cannot fit (loss {self.strict_loss:.3g}, relaxed {self.relaxed_loss:.2g}): its "
+                f"output keeps every symmetry of the parent, so the best it can do is the mean over the domains, loss "
+                f"{self.strict_bound:.3g}."
+            )
+        said.append(
+            f"The child's own point group is {self.child_point_group.hermann_mauguin}: "
+            + ("the same." if self.agrees else f"NOT the residual group {self.residual_group.hermann_mauguin}.")
+        )
+        said.extend(self.warnings())
+        return said
+
+    def warnings(self) -> list[str]:
+        """Return what makes the findings doubtful."""
+        doubts = []
+        if self.deviation > self.symprec:
+            doubts.append(
+                f"Warning: the network reproduces the child only to {self.deviation:.3f} Å, more than symprec: train "
+                f"longer (steps)."
+            )
+        symbols = [group.hermann_mauguin for group in self.residual_groups]
+        if len(set(symbols)) > 1:
+            doubts.append(f"Warning: the seeds disagree about the residual group: {', '.join(symbols)}.")
+        return doubts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the findings as plain Python values, the content of ``report.json``."""
+        return {
+            "schema": SCHEMA,
+            "sentences": self.sentences(),
+            "parent": {"space_group": self.parent.space_group, "point_group": self.parent.group.to_dict()},
+            "child": {"space_group": self.child_space_group, "point_group": self.child_point_group.to_dict()},
+            "residual_group": self.residual_group.to_dict(),
+            "residual_gap_angstrom": {
+                "kept": self.residual.kept,
+                "broken": self.residual.broken if self.is_broken else None,
+            },
+            "residual_groups_of_seeds": [group.hermann_mauguin for group in self.residual_groups],
+            "agrees_with_child": self.agrees,
+            "n_domains": self.n_domains,
+            "domains": [
+                {"operation": np.round(R, 12).tolist(), "words": words}
+                for R, words in zip(self.domains, self.domain_words(), strict=False)
+            ],
+            "order_parameters": [parameter.to_dict() for parameter in self.order_parameters],
+            "strict_loss": self.strict_loss,
+            "strict_bound": self.strict_bound,
+            "relaxed_loss": self.relaxed_loss,
+            "relaxed_losses": [fit.loss for fit in self.fits],
+            "deviation_angstrom": self.deviation,
+            "seeds": self.seeds,
+            "symprec_angstrom": self.symprec,
+            "frame": {
+                "axes": "the parent's",
+                "rotation_to_child": self.mapping.rotation.tolist(),
+                "domain_operation": np.round(self.domain_operation, 12).tolist(),
+                "domain_operation_name": operation_name(self.domain_operation, self.parent.axes),
+            },
+            "distortion": {
+                "numbers": self.mapping.parent.numbers.tolist(),
+                "cell_angstrom": self.mapping.parent.cell.array.tolist(),
+                "positions_angstrom": self.mapping.parent.positions.tolist(),
+                "displacement_angstrom": self.mapping.displacement.tolist(),
+                "strain": self.mapping.strain.tolist(),
+            },
+        }
+
+    @property
+    def _alignment(self) -> np.ndarray:
+        # The rotation of the polar decomposition alone, without the turn to the canonical domain.
+        return self.mapping.rotation @ self.domain_operation
+
+    def _short_domains(self) -> list[str]:
+        # "polar vector along [001]" once, then the directions alone.
+        words = self.domain_words()
+        return [*words[:1], *(word.rpartition(" along ")[2] for word in words[1:])]
