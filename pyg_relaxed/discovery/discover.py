@@ -14,7 +14,7 @@ from ..symmetry.words import meaning
 from .diagnosis import carriers, effect, isotypic_projector, residual_group
 from .findings import Discovery, OrderParameter
 from .fit import Fit, fit_distortion
-from .mapping import Mapping, map_child
+from .mapping import Mapping, map_child, primitive
 from .parent import Parent
 
 if TYPE_CHECKING:
@@ -78,16 +78,22 @@ def discover(
     child_group, child_space_group = _child_symmetry(child, mapping, symprec)
 
     def train(stage: str, **options: Any) -> Fit:
-        done = 0
+        options = {"steps": steps, "penalty": penalty, "cutoff": cutoff, "irreps_theta": irreps_theta, **options}
+        done, total = 0, options["steps"] + bool(options.get("polish"))
 
         def on_step() -> None:
             nonlocal done
             done += 1
             if progress is not None:
-                progress(stage, done, steps)
+                progress(stage, done, total)
 
-        options = {"penalty": penalty, "cutoff": cutoff, "irreps_theta": irreps_theta, **options}
-        return fit_distortion(mapping, steps=steps, on_step=on_step, **options)
+        return fit_distortion(mapping, on_step=on_step, **options)
+
+    def refit(labels: list[str]) -> float:
+        # Without penalty and polished, so that it fails for want of symmetry and not of training.
+        stage, subspace = f"{' and '.join(labels)} alone", _only(symmetry, labels)
+        options = {"steps": 100, "polish": 50, "penalty": 0.0, "seed": seeds[best], "subspace": subspace}
+        return train(stage, **options).loss
 
     seeds = list(range(seed, seed + num_seeds))
     strict = train("strict network", strict=True, seed=seed)
@@ -101,16 +107,14 @@ def discover(
         effects = [effect(fit, symmetry, irrep) for fit in fits]
         if irrep.is_trivial or max(map(symmetry.change, effects)) < symprec:
             continue
-
-        refit = train(f"{irrep.label} alone", seed=seeds[best], subspace=_only(symmetry, [irrep.label]))
-        order_parameters.append(_order_parameter(symmetry, irrep, fits, effects, symprec, refit.loss))
+        loss = refit([irrep.label])
+        order_parameters.append(_order_parameter(symmetry, irrep, fits, effects, symprec, loss))
     order_parameters.sort(key=lambda parameter: parameter.refit_loss)
     # The least set that explains the child: the best irrep alone, else with the next best ones.
     primary, loss = order_parameters[:1], order_parameters[0].refit_loss if order_parameters else 0.0
     while loss > REACHED * strict.loss and len(primary) < len(order_parameters):
         primary = order_parameters[: len(primary) + 1]
-        labels = [parameter.label for parameter in primary]
-        loss = train(f"{' and '.join(labels)}", seed=seeds[best], subspace=_only(symmetry, labels)).loss
+        loss = refit([parameter.label for parameter in primary])
 
     return Discovery(
         parent=symmetry,
@@ -142,9 +146,11 @@ def _atoms(structure: Atoms | Structure) -> Atoms:
 
 def _child_symmetry(child: Atoms, mapping: Mapping, symprec: float) -> tuple[PointGroup, str]:
     """Return the child's own point group, in the axes of the parent, and its space group."""
+    # The lattice of a supercell need not have the symmetry of the crystal.
+    child = primitive(child, symprec)
     dataset = spglib.get_symmetry_dataset((child.cell.array, child.get_scaled_positions(), child.numbers), symprec)
     columns = child.cell.array.T
-    U, _, V = np.linalg.svd(columns @ np.unique(dataset.rotations, axis=0) @ np.linalg.inv(columns))
+    U, _, V = np.linalg.svd(columns @ dataset.rotations @ np.linalg.inv(columns))
     group = PointGroup.from_operations(mapping.rotation.T @ U @ V @ mapping.rotation)
     return group, f"{dataset.international} ({dataset.number})"
 

@@ -11,7 +11,7 @@ import torch
 from ..adapters import from_ase
 from ..compat import default_dtype
 from ..models import RelaxedDistortion
-from ..optim import RelaxedAdam
+from ..optim import RelaxedAdam, RelaxedLBFGS
 from ..surgery import thetas
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def fit_distortion(
     lr: float = 1e-2,
     penalty: float = 1e-2,
     cutoff: float = 5.0,
+    polish: int = 0,
     subspace: Callable[[o3.Irreps], np.ndarray] | None = None,
     on_step: Callable[[], None] | None = None,
 ) -> Fit:
@@ -75,9 +76,10 @@ def fit_distortion(
         lr (float, optional): Learning rate. (default: :obj:`1e-2`)
         penalty (float, optional): Group lasso on theta. (default: :obj:`1e-2`)
         cutoff (float, optional): Radius of the neighbourhood, Å. (default: :obj:`5.0`)
+        polish (int, optional): Iterations of L-BFGS afterwards, without penalty. (default: :obj:`0`)
         subspace (callable, optional): Returns the projector ``[dim, dim]``, for the irreps of a theta, on what it may
             use. (default: all of it)
-        on_step (callable, optional): Called after each step.
+        on_step (callable, optional): Called after each step, polishing counts as one.
     """
     graph = from_ase(mapping.parent, cutoff=cutoff, dtype=torch.float64, extras=False)
     neighbours = max(1.0, graph.edge_index.shape[1] / len(graph.z))
@@ -96,15 +98,23 @@ def fit_distortion(
     optimizer = RelaxedAdam(model, lr=lr, penalty=0.0 if strict else penalty)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses = []
-    for _ in range(steps):
-        optimizer.zero_grad()
+
+    def closure() -> torch.Tensor:
+        model.zero_grad()
         out = model(graph)
         loss = ((out["displacement"] - displacement) / model.displacement_scale).square().sum()
         loss = loss + ((out["strain"][0] - strain) / model.strain_scale).square().sum()
         loss.backward()
-        optimizer.step()
+        return loss
+
+    for _ in range(steps):
+        losses.append(optimizer.step(closure).item())
         schedule.step()
-        losses.append(loss.item())
+        if on_step is not None:
+            on_step()
+    if polish:
+        RelaxedLBFGS(model, max_iter=polish).step(closure)
+        losses.append(closure().item())
         if on_step is not None:
             on_step()
     return Fit(model.eval(), graph, losses)

@@ -1,7 +1,8 @@
-"""What theta says about symmetry. Pure mathematics: no layers, no data."""
+"""What theta says about symmetry. Mathematics: no layers, no data sets."""
 
 from ..o3 import PointGroup, invariants, point_group
 from .characters import PointGroupIrrep, point_group_irreps, subduce
+from .equivariance import equivariance_error
 from .orbit import orbit
 from .stabilizer import Stabilizer, stabilizer
 
@@ -9,6 +10,7 @@ __all__ = [
     "PointGroup",
     "PointGroupIrrep",
     "Stabilizer",
+    "equivariance_error",
     "invariants",
     "orbit",
     "point_group",

@@ -1,0 +1,171 @@
+"""The main job: what is said about BaTiO3 must be what crystallography says."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from pymatgen.io.ase import AseAtomsAdaptor
+from scipy.spatial.transform import Rotation
+
+import pyg_relaxed as pr
+from pyg_relaxed import structures
+
+STEPS = 120  # enough for these; users run 300
+# phase: point group, number of domains, canonical direction of the polar vector
+PHASES = {"P4mm": ("4mm", 6, [0, 0, 1]), "Amm2": ("mm2", 12, [0, 1, 1]), "R3m": ("3m", 8, [1, 1, 1])}
+
+
+def crystal(phase, noise=0.0):
+    atoms = structures.load(f"BaTiO3_{phase}")
+    atoms.positions += np.random.default_rng(1).uniform(-noise, noise, atoms.positions.shape)
+    return atoms
+
+
+@functools.cache
+def found(phase, noise=0.0, seed=0, num_seeds=1, steps=STEPS):
+    """Findings are shared by the tests that look at them."""
+    return pr.discover(crystal("Pm-3m"), crystal(phase, noise), seed=seed, num_seeds=num_seeds, steps=steps)
+
+
+def check_ferroelectric(result, phase):
+    group, n_domains, direction = PHASES[phase]
+    assert result.residual_group.hermann_mauguin == group
+    assert result.child_point_group.hermann_mauguin == group
+    assert result.agrees
+    assert result.n_domains == len(result.domains) == n_domains
+    assert result.residual.kept < result.symprec < 10 * result.symprec < result.residual.broken
+    (primary,) = result.primary
+    assert (primary.kpoint, primary.irrep, primary.label) == ("GM", "1o", "T1u")
+    angle = np.degrees(np.arccos(primary.direction @ direction / np.linalg.norm(direction)))
+    assert angle < 1.0
+    assert result.strict_loss > 100 * result.relaxed_loss
+    assert not result.warnings()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_what_a_ferroelectric_breaks(phase):
+    check_ferroelectric(found(phase), phase)
+
+
+@pytest.mark.parametrize("phase", ["P4mm", "R3m"])
+def test_noise_on_the_atoms_changes_nothing(phase):
+    check_ferroelectric(found(phase, noise=0.002), phase)
+
+
+@pytest.mark.parametrize(("phase", "published"), [("P4mm", 0.136), ("Amm2", 0.165), ("R3m", 0.173)])
+def test_the_amplitude_is_that_of_the_symmetry_mode(phase, published):
+    """GM4- of these structures by mode decomposition (AMPLIMODES convention), which no network has seen."""
+    assert found(phase).primary[0].amplitude == pytest.approx(published, abs=0.003)
+
+
+def test_domains_are_the_images_of_one_vector():
+    words = found("P4mm").domain_words()
+    assert sorted(words) == sorted(
+        f"polar vector along {axis}" for axis in ("[001]", "[00-1]", "[010]", "[0-10]", "[100]", "[-100]")
+    )
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_strict_network_reaches_its_bound_and_no_further(phase):
+    """A network that keeps the parent's symmetry can do no better than the mean over the domains."""
+    result = found(phase)
+    assert result.strict_loss == pytest.approx(result.strict_bound, rel=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "noise"), [(1.0, 0.0), (1.01, 0.0), (1.0, 0.002)])
+def test_nothing_is_broken_where_nothing_is(scale, noise):
+    child = crystal("Pm-3m", noise)
+    child.set_cell(child.cell.array * scale, scale_atoms=True)
+    result = pr.discover(crystal("Pm-3m"), child, num_seeds=1, steps=STEPS)
+    assert result.residual_group.hermann_mauguin == "m-3m"
+    assert not result.is_broken
+    assert result.n_domains == 1
+    assert result.order_parameters == []
+    assert any("No symmetry is broken" in sentence for sentence in result.sentences())
+    if noise == 0:
+        for theta in pr.thetas(result.model).values():
+            assert all(norm == 0 for irrep, norm in theta.norms().items() if irrep != "0e")
+
+
+def test_axes_origin_order_setting_and_class_of_the_child_do_not_matter():
+    rng = np.random.default_rng(0)
+    child = crystal("R3m").repeat((1, 2, 1))[rng.permutation(10)]
+    R = Rotation.random(random_state=0).as_matrix()
+    child.set_cell(child.cell.array @ R.T)
+    child.positions = child.positions @ R.T + rng.normal(size=3)
+    parent = AseAtomsAdaptor.get_structure(crystal("Pm-3m"))
+    result = pr.discover(parent, AseAtomsAdaptor.get_structure(child), num_seeds=1, steps=STEPS)
+    check_ferroelectric(result, "R3m")
+    report, expected = result.to_dict(), found("R3m").to_dict()
+    assert report["parent"] == expected["parent"]
+    assert report["child"]["space_group"] == expected["child"]["space_group"]
+    for key in ("displacement_angstrom", "strain"):
+        np.testing.assert_allclose(report["distortion"][key], expected["distortion"][key], atol=1e-5)
+    for group in (result.residual_group, result.child_point_group):
+        assert group.is_subgroup_of(found("R3m").residual_group, tol=1e-4)
+
+
+def test_the_parents_axes_are_free():
+    """Everything is told in the parent's axes, whatever they are."""
+    R = Rotation.random(random_state=3).as_matrix()
+    parent = crystal("Pm-3m")
+    parent.set_cell(parent.cell.array @ R.T, scale_atoms=True)
+    result = pr.discover(parent, crystal("P4mm"), num_seeds=1, steps=STEPS)
+    assert result.residual_group.hermann_mauguin == "4mm"
+    (primary,) = result.primary
+    assert np.abs(np.linalg.inv(R) @ primary.direction).round(3).max() == 1.0
+    assert primary.words.startswith("polar vector along [")
+
+
+def test_the_findings_are_plain_data():
+    result = found("P4mm")
+    report = json.loads(json.dumps(result.to_dict()))
+    assert report["schema"] == 1
+    assert report["parent"]["space_group"] == "Pm-3m (221)"
+    assert report["residual_group"]["hermann_mauguin"] == "4mm"
+    assert [parameter["primary"] for parameter in report["order_parameters"]].count(True) == 1
+    assert len(report["domains"]) == 6
+
+
+def test_the_same_seed_gives_the_same_findings():
+    again = pr.discover(crystal("Pm-3m"), crystal("P4mm"), num_seeds=1, steps=STEPS)
+    assert again.to_dict() == found("P4mm").to_dict()
+
+
+def test_progress_counts_every_step():
+    stages = {}
+    pr.discover(
+        crystal("Pm-3m"),
+        crystal("Pm-3m"),
+        num_seeds=2,
+        steps=3,
+        progress=lambda stage, done, total: stages.setdefault(stage, []).append((done, total)),
+    )
+    assert stages == {
+        stage: [(1, 3), (2, 3), (3, 3)]
+        for stage in ("strict network", "relaxed network, seed 0", "relaxed network, seed 1")
+    }
+
+
+def test_too_few_steps_are_said_to_be_too_few():
+    assert any("train longer" in warning for warning in found("P4mm", steps=5).warnings())
+
+
+@pytest.mark.parametrize("option", [{"num_seeds": 0}, {"steps": 0}])
+def test_senseless_options_are_refused(option):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        pr.discover(crystal("Pm-3m"), crystal("P4mm"), **option)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES)
+def test_five_seeds_agree(phase):
+    result = found(phase, num_seeds=5, steps=300)
+    check_ferroelectric(result, phase)
+    assert {group.hermann_mauguin for group in result.residual_groups} == {PHASES[phase][0]}
+    (primary,) = result.primary
+    assert primary.num_seeds == 5
+    assert primary.direction_spread < 1.0
+    for seed in range(1, 5):
+        check_ferroelectric(found(phase, seed=seed, steps=300), phase)
