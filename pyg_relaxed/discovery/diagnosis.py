@@ -90,6 +90,27 @@ def effect(fit: Fit, parent: Parent, irrep: PointGroupIrrep) -> np.ndarray:
     return parent.vector(*fit.output()) - after
 
 
+def irrep_effects(fit: Fit, parent: Parent) -> list[dict[str, float]]:
+    """Return, for each theta of the network, what each of its irreps does: the change without it, Å.
+
+    That number does not depend on the gauge of theta: the scale and the sign of the weights it multiplies.
+    """
+    before, relaxed = parent.vector(*fit.output()), list(thetas(fit.model).values())
+    values = [theta().detach() for theta in relaxed]
+    effects: list[dict[str, float]] = []
+    for layer, theta in enumerate(relaxed):
+        without = []
+        for ir in theta.irreps:
+            value = values[layer].clone()
+            for other, s in theta.blocks():
+                if str(other) == ir:
+                    value[s] = 0
+            without.append((*values[:layer], value, *values[layer + 1 :]))
+        changes = [parent.change(before - after) for after in _outputs(fit, parent, without)]
+        effects.append(dict(zip(theta.irreps, changes, strict=True)))
+    return effects
+
+
 def isotypic_projector(parent: Parent, irrep: PointGroupIrrep, irreps_theta: o3.Irreps) -> np.ndarray:
     """Return the projector on the part of theta that transforms like an irrep of the parent."""
     return irrep.projector(representation(irreps_theta, parent.group.operations).numpy())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import spglib
+import torch
 
+from ..adapters import as_atoms
 from ..o3 import PointGroup
 from ..symmetry.words import meaning
-from .diagnosis import carriers, effect, isotypic_projector, residual_group
+from .diagnosis import carriers, effect, irrep_effects, isotypic_projector, residual_group
 from .findings import Discovery, OrderParameter
 from .fit import Fit, fit_distortion
 from .mapping import Mapping, map_child, primitive
@@ -28,6 +31,18 @@ if TYPE_CHECKING:
 REACHED = 0.01  # of the strict loss: what a refit may leave unexplained
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread: a graph this small gains nothing from more, and loses where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def discover(
     parent: Atoms | Structure,
     child: Atoms | Structure,
@@ -71,8 +86,8 @@ def discover(
     """
     if num_seeds < 1 or steps < 1:
         raise ValueError(f"'num_seeds' and 'steps' must be at least 1 (got {num_seeds} and {steps})")
-    child = _atoms(child)
-    found = map_child(_atoms(parent), child, symprec)
+    child = as_atoms(child)
+    found = map_child(as_atoms(parent), child, symprec)
     symmetry = Parent.from_atoms(found.parent, symprec)
     mapping, operation = symmetry.canonical(found)
     child_group, child_space_group = _child_symmetry(child, mapping, symprec)
@@ -129,19 +144,10 @@ def discover(
         seeds=seeds,
         fits=fits,
         best=best,
+        effects=irrep_effects(fits[best], symmetry),
         strict=strict,
         symprec=symprec,
     )
-
-
-def _atoms(structure: Atoms | Structure) -> Atoms:
-    from ase import Atoms
-
-    if isinstance(structure, Atoms):
-        return structure
-    from ..adapters import from_pymatgen, to_ase
-
-    return to_ase(from_pymatgen(structure, cutoff=0.1, extras=False))  # a graph without edges
 
 
 def _child_symmetry(child: Atoms, mapping: Mapping, symprec: float) -> tuple[PointGroup, str]:

@@ -104,6 +104,8 @@ class Discovery:
         seeds (list[int]): The seeds.
         fits (list[Fit]): The relaxed network of each seed.
         best (int): The seed, by its place, with the lowest loss.
+        effects (list[dict[str, float]]): For each theta of the best network the change of its output, Å, with an irrep
+            switched off.
         strict (Fit): The strict network.
         symprec (float): What counts as a difference, Å.
     """
@@ -120,6 +122,7 @@ class Discovery:
     seeds: list[int]
     fits: list[Fit]
     best: int
+    effects: list[dict[str, float]]
     strict: Fit
     symprec: float
 
@@ -198,6 +201,22 @@ class Discovery:
         ir = o3.Irrep(first.irrep)
         return [meaning(ir, D_g @ first.direction, self.parent.axes) for D_g in D]
 
+    def distorted(self) -> Atoms:
+        """Return the child in the parent's axes, in the canonical domain."""
+        atoms = self.parent.atoms.copy()
+        stretch = np.eye(3) + self.mapping.strain
+        atoms.set_cell(atoms.cell.array @ stretch)
+        atoms.positions = atoms.positions @ stretch + self.mapping.displacement
+        return atoms
+
+    def headline(self) -> str:
+        """Return the main finding in one line, e.g. ``"m-3m to 4mm: polar vector along [001], one of 6 domains"``."""
+        group = self.parent.group.hermann_mauguin
+        if not self.is_broken:
+            return f"{group}: no symmetry is broken"
+        words = " and ".join(parameter.words for parameter in self.primary)
+        return f"{group} to {self.residual_group.hermann_mauguin}: {words}, one of {self.n_domains} domains"
+
     def sentences(self) -> list[str]:
         """Return the findings in words, one sentence each."""
         group, axes = self.parent.group, self.parent.axes
@@ -265,10 +284,15 @@ class Discovery:
             "agrees_with_child": self.agrees,
             "n_domains": self.n_domains,
             "domains": [
-                {"operation": np.round(R, 12).tolist(), "words": words}
+                {
+                    "operation": np.round(R, 12).tolist(),
+                    "operation_name": operation_name(R, self.parent.axes),
+                    "words": words,
+                }
                 for R, words in zip(self.domains, self.domain_words(), strict=False)
             ],
             "order_parameters": [parameter.to_dict() for parameter in self.order_parameters],
+            "theta_effects_angstrom": self.effects,
             "strict_loss": self.strict_loss,
             "strict_bound": self.strict_bound,
             "relaxed_loss": self.relaxed_loss,

@@ -53,7 +53,8 @@ def primitive(atoms: Atoms, symprec: float = 0.01) -> Atoms:
     if found is None:
         raise ValueError(f"spglib finds no symmetry of {atoms.get_chemical_formula()} at symprec={symprec} Å")
     lattice, scaled, numbers = found
-    return type(atoms)(numbers=numbers, scaled_positions=scaled, cell=lattice, pbc=True)
+    frame = {name: atoms.info[name] for name in ("frame",) if name in atoms.info}
+    return type(atoms)(numbers=numbers, scaled_positions=scaled, cell=lattice, pbc=True, info=frame)
 
 
 def map_child(parent: Atoms, child: Atoms, symprec: float = 0.01) -> Mapping:

@@ -1,0 +1,118 @@
+"""The command line: what it prints where, and its exit codes."""
+
+import io
+import json
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from pyg_relaxed import cli, structures
+
+PARENT, CHILD = (str(structures.path(f"BaTiO3_{phase}")) for phase in ("Pm-3m", "P4mm"))
+QUICK = ["--num-seeds", "1", "--steps", "80"]
+
+
+def test_discover_prints_the_findings_and_writes_the_report(tmp_path, capsys):
+    assert cli.main(["discover", PARENT, CHILD, "--out", str(tmp_path / "report"), *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == "m-3m to 4mm: polar vector along [001], one of 6 domains"
+    assert str(tmp_path / "report" / "index.html") in out
+    assert [line.split(":")[0] for line in err.splitlines()][:2] == ["strict network", "relaxed network, seed 0"]
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_json_is_the_only_thing_on_standard_output(capsys):
+    assert cli.main(["discover", PARENT, PARENT, "--json", "--quiet", "--num-seeds", "1", "--steps", "60"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["residual_group"]["hermann_mauguin"] == "m-3m"
+    assert err == ""
+
+
+def test_doubtful_findings_have_an_exit_code_of_their_own(capsys):
+    assert cli.main(["discover", PARENT, CHILD, "--num-seeds", "1", "--steps", "3"]) == 1
+    assert "Warning" in capsys.readouterr().out
+
+
+def test_seed_and_theta_reach_the_network(capsys):
+    arguments = ["discover", PARENT, PARENT, "--json", "--quiet", "--seed", "7", "--theta", "0e+1o", *QUICK[:2]]
+    cli.main([*arguments, "--steps", "1"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["seeds"] == [7]
+    assert set(report["theta_effects_angstrom"][0]) == {"0e", "1o"}
+
+
+def disordered(path):
+    Structure(Lattice.cubic(4.0), [{"Sr": 0.5, "Ba": 0.5}], [[0, 0, 0]]).to(str(path))
+
+
+def empty(path):
+    path.write_text("")
+
+
+def a_directory(path):
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "message"),
+    [
+        (lambda path: None, "none.cif", "no file"),
+        (a_directory, "POSCAR", "a directory"),
+        (empty, "POSCAR", "neither ASE"),
+        (disordered, "mixed.cif", "disordered"),
+    ],
+)
+def test_bad_files_are_explained_and_nothing_is_written(tmp_path, capsys, make, name, message):
+    make(tmp_path / name)
+    assert cli.main(["discover", PARENT, str(tmp_path / name), "--out", str(tmp_path / "report")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--steps", "0"), ("--theta", "1o"), ("--cutoff", "-1"), ("--symprec", "0")]
+)
+def test_senseless_options_are_explained(tmp_path, capsys, option, value):
+    assert cli.main(["discover", PARENT, CHILD, "--num-seeds", "1", option, value]) == 2
+    assert option.strip("-").split("-")[0] in capsys.readouterr().err
+
+
+def test_a_file_is_no_directory(tmp_path, capsys):
+    (tmp_path / "report").write_text("mine")
+    assert cli.main(["discover", PARENT, CHILD, "--out", str(tmp_path / "report")]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_interrupting_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli._Progress, "__call__", interrupt)
+    assert cli.main(["discover", PARENT, CHILD, "--out", str(tmp_path / "report")]) == 130
+    assert not (tmp_path / "report").exists()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_in_a_terminal_and_lines_elsewhere():
+    for stream, expected in ((Terminal(), "100%"), (io.StringIO(), "a: 2 steps, 0.0 s\n")):
+        with cli._Progress(stream, quiet=False) as progress:
+            progress("a", 1, 2)
+            progress("a", 2, 2)
+        assert expected in stream.getvalue()
+
+
+def test_python_errors_of_our_own_are_not_hidden(monkeypatch):
+    def wrong(*_, **__):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("pyg_relaxed.discovery.discover", wrong)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["discover", PARENT, CHILD])
