@@ -44,6 +44,8 @@ class RelaxedAdam(torch.optim.Adam):
         [2, 1]
     """
 
+    theta_equivariant = True  # see o3/watch.py
+
     def __init__(
         self,
         model: torch.nn.Module,

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from e3nn.io import SphericalTensor
@@ -39,6 +41,7 @@ def test_relaxed_adam_breaks_no_symmetry_by_itself(float64, dtype, bound, freeze
     assert cube_to_cube(lambda net: pr.optim.RelaxedAdam(net, lr=1e-2), freeze_scalar=freeze_scalar) < bound
 
 
+@pytest.mark.filterwarnings("ignore:Adam divides")
 def test_plain_adam_does(float64):
     assert cube_to_cube(lambda net: torch.optim.Adam(net.parameters(), lr=1e-2)) > 1e-2
 
@@ -54,6 +57,29 @@ def test_penalty_gives_exact_zeros(float64):
     assert linear.theta.norms()["2e"] == 0
 
 
+def one_step(model, optimizer):
+    model(torch.eye(3)).square().sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_optimisers_that_break_symmetry_are_named(make):
+    model = copy.deepcopy(pr.nn.RelaxedLinear("1o", "1o", "0e+2e"))
+    optimizer = make(model.parameters())
+    with pytest.warns(UserWarning, match=f"{make.__name__} divides each component of theta"):
+        one_step(model, optimizer)
+    one_step(model, optimizer)  # once is enough: a second warning would be an error here
+
+
+def test_optimisers_that_do_not_are_left_alone():
+    relaxed, strict = pr.nn.RelaxedLinear("1o", "1o", "0e+2e"), pr.nn.RelaxedLinear("1o", "1o")
+    one_step(relaxed, torch.optim.SGD(relaxed.parameters()))
+    one_step(relaxed, pr.optim.RelaxedAdam(relaxed))
+    one_step(relaxed, torch.optim.Adam([p for p in relaxed.parameters() if p is not relaxed.theta.weight]))
+    one_step(strict, torch.optim.Adam(strict.parameters()))
+
+
+@pytest.mark.filterwarnings("ignore:Adam divides")
 @pytest.mark.parametrize("make", [pr.optim.RelaxedAdam, pr.optim.RelaxedLBFGS, torch.optim.Adam])
 def test_frozen_irreps_stay_under_every_optimiser(float64, make):
     linear = pr.nn.RelaxedLinear("1o+1e", "1o+1e", "0e+1e+2e")

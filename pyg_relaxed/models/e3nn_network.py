@@ -106,6 +106,7 @@ class RelaxedE3NN(torch.nn.Module):
             "num_basis": num_basis,
             "radial_hidden": list(radial_hidden),
         }
+        self._dims = (self.irreps_in.dim, self.irreps_global.dim)  # compilers cannot look into Irreps
         irreps_sh = o3.Irreps.spherical_harmonics(lmax)
         self.spherical_harmonics = o3.SphericalHarmonics(irreps_sh, normalize=True, normalization="component")
 
@@ -170,13 +171,12 @@ class RelaxedE3NN(torch.nn.Module):
         return scatter(x, x.new_zeros(len(x), dtype=torch.long) if batch is None else batch, reduce=self.pool)
 
     def _inputs(self, x: Tensor, batch: Tensor | None, u: Tensor | None) -> Tensor:
-        check_last_dim("x", x, self.irreps_in, self.irreps_in.dim)
-        if self.irreps_global.dim == 0:
+        dim, dim_global = self._dims
+        check_last_dim("x", x, self.irreps_in, dim)
+        if dim_global == 0:
             return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         if u is None:
-            raise ValueError(
-                f"the graph needs global attributes 'u' [B, {self.irreps_global.dim}] in {self.irreps_global}"
-            )
-        check_last_dim("u", u, self.irreps_global, self.irreps_global.dim)
+            raise ValueError(f"the graph needs global attributes 'u' [B, {dim_global}] in {self.irreps_global}")
+        check_last_dim("u", u, self.irreps_global, dim_global)
         u = u.expand(len(x), -1) if batch is None else u[batch]
         return torch.cat([x, u, x.new_ones(len(x), 1)], dim=1)

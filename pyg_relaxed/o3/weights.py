@@ -11,6 +11,7 @@ from torch import Tensor
 from ..checks import check_orthogonal
 from ..compat import o3
 from .invariants import projector, representation
+from .watch import ThetaParameter, watch_optimizers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,8 @@ class RelaxedWeights(torch.nn.Module):
 
     Every 0e starts at 1, the rest at 0. One instance can be shared by several layers. The weights live on an affine
     subspace, ``frozen + free @ weight``: :meth:`freeze` and :meth:`project_` shrink it, under any optimiser, and
-    gradients of frozen directions still reach ``weight.grad`` (an equivariant optimiser needs their scale).
+    gradients of frozen directions still reach ``weight.grad`` (an equivariant optimiser needs their scale). Optimisers
+    that move theta component by component, such as Adam, are warned about: see :class:`~pyg_relaxed.optim.RelaxedAdam`.
 
     Args:
         irreps_theta (o3.Irreps, str or int): Irreps of theta; an int means all irreps up to that degree, both parities.
@@ -80,7 +82,8 @@ class RelaxedWeights(torch.nn.Module):
         if irreps is None:
             raise ValueError("'irreps_theta' is None: a strict layer has no relaxed weights")
         self.irreps_theta = irreps
-        self.weight = torch.nn.Parameter(torch.zeros(irreps.dim))
+        self.weight = ThetaParameter(torch.zeros(irreps.dim))
+        watch_optimizers()
         self.register_buffer("free", torch.eye(irreps.dim))
         self.register_buffer("frozen", torch.zeros(irreps.dim))
         self.reset_parameters()
