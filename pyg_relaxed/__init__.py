@@ -11,7 +11,7 @@ from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
 
 if TYPE_CHECKING:
-    from . import symmetry
+    from . import report, structures, symmetry
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
     from .discovery import discover
 
@@ -22,6 +22,7 @@ _LAZY = {
     "discover": "discovery",
     "from_ase": "adapters",
     "from_pymatgen": "adapters",
+    "report": "report",
     "structures": "structures",
     "symmetry": "symmetry",
     "to_ase": "adapters",
@@ -40,9 +41,11 @@ __all__ = [
     "o3",
     "optim",
     "project_",
+    "report",
     "rotate_",
     "save",
     "strict_",
+    "structures",
     "symmetry",
     "thetas",
     "to_ase",

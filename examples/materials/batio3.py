@@ -34,7 +34,7 @@ parser.add_argument("--seeds", type=int, default=1, help="number of seeds (defau
 def main() -> None:
     options = parser.parse_args()
     parent = structures.load("BaTiO3_Pm-3m")
-    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    figure = Figure(figsize=(12, 4.4))
     print(ROW.format("child", "group", "domains", "primary", "what it is", "amplitude", "GM4-", "strict", "relaxed"))
 
     # %% Each phase from the same parent, and the parent itself as a negative control
@@ -62,6 +62,7 @@ def main() -> None:
             axes.set_title(f"{phase}: {primary.words}\n{groups}, one of {result.n_domains} domains", fontsize=11)
 
     # %% The three distortions side by side
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=0.86, wspace=0)
     figure.savefig(options.out / "phases.png", dpi=pictures.DPI)
     print(f"\nReports and phases.png are in {options.out}")
 

@@ -79,7 +79,7 @@ def structure(ax: Any, result: Discovery) -> None:
     if result.is_broken:
         ax.quiver(*where.T, *(scale * displacement[index]).T, color="tab:red", linewidth=2.5)
     ax.set_title(f"parent, displacements × {scale:g}" if result.is_broken else "nothing moves", fontsize=10)
-    ax.legend(loc="upper left", frameon=False, fontsize=9, markerscale=0.6)
+    ax.legend(loc="lower center", ncols=4, frameon=False, fontsize=9, markerscale=0.6)
     _bare(ax)
 
 
