@@ -53,10 +53,13 @@ def as_atoms(structure: Atoms | Structure) -> Atoms:
 
     if isinstance(structure, Atoms):
         return structure
+    import torch
+
     from .ase import to_ase
     from .pymatgen import from_pymatgen
 
-    return to_ase(from_pymatgen(structure, cutoff=0.1, extras=False))  # a graph without edges
+    # A graph without edges; float32 would cost digits of the positions.
+    return to_ase(from_pymatgen(structure, cutoff=0.1, dtype=torch.float64, extras=False))
 
 
 def _read(name: str, file: Path) -> Atoms:

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.spacegroup import crystal as from_space_group
 from pymatgen.io.ase import AseAtomsAdaptor
 from scipy.spatial.transform import Rotation
 
@@ -57,6 +59,55 @@ def test_noise_on_the_atoms_changes_nothing(phase):
 def test_the_amplitude_is_that_of_the_symmetry_mode(phase, published):
     """GM4- of these structures by mode decomposition (AMPLIMODES convention), which no network has seen."""
     assert found(phase).primary[0].amplitude == pytest.approx(published, abs=0.003)
+
+
+def germanium_telluride():
+    parent = bulk("GeTe", "rocksalt", a=6.0)
+    child = parent.copy()
+    child.positions[0] += 0.12
+    child.set_cell(child.cell.array @ (np.eye(3) + 0.012 * (1 - np.eye(3))), scale_atoms=True)
+    return parent, child
+
+
+def indium():
+    parent = bulk("In", "fcc", a=4.7, cubic=True)
+    child = parent.copy()
+    child.set_cell(np.diag([4.6, 4.6, 4.95]), scale_atoms=True)
+    return parent, child
+
+
+def zinc_oxide():
+    cell = [3.25, 3.25, 5.2, 90, 90, 120]
+    parent = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 1 / 4), (1 / 3, 2 / 3, 3 / 4)], 194, cellpar=cell)
+    child = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 0), (1 / 3, 2 / 3, 0.382)], 186, cellpar=cell)
+    return parent, child
+
+
+def lithium_niobate():
+    cell = [5.15, 5.15, 13.86, 90, 90, 120]
+    parent = from_space_group(["Li", "Nb", "O"], [(0, 0, 0.25), (0, 0, 0), (0.06, 1 / 3, 1 / 12)], 167, cellpar=cell)
+    places = [(0, 0, 0.279), (0, 0, 0), (0.0474, 0.3433, 0.0634)]
+    return parent, from_space_group(["Li", "Nb", "O"], places, 161, cellpar=cell)
+
+
+@pytest.mark.parametrize(
+    ("make", "group", "n_domains", "label", "words"),
+    [
+        (indium, "4/mmm", 3, "Eg", "strain-like tensor, longer along [001]"),
+        (germanium_telluride, "3m", 8, "T1u", "polar vector along [111]"),
+        pytest.param(zinc_oxide, "6mm", 2, "A2u", "polar vector along [001]", marks=pytest.mark.slow),
+        pytest.param(lithium_niobate, "3m", 2, "A2u", "polar vector along [001]", marks=pytest.mark.slow),
+    ],
+)
+def test_other_crystals(make, group, n_domains, label, words):
+    """A ferroelastic, and ferroelectrics with face-centred, hexagonal and rhombohedral parents."""
+    result = pr.discover(*make(), num_seeds=1, steps=200)
+    assert result.residual_group.hermann_mauguin == group
+    assert result.agrees
+    assert result.n_domains == n_domains
+    (primary,) = result.primary
+    assert (primary.label, primary.words) == (label, words)
+    assert not result.warnings()
 
 
 def test_domains_are_the_images_of_one_vector():
