@@ -119,7 +119,11 @@ def discover(
 
     order_parameters = []
     for irrep in symmetry.irreps:
-        effects = [effect(fit, symmetry, irrep) for fit in fits]
+        # What the residual group forbids is noise below symprec.
+        effects = [
+            symmetry.symmetric_part(effect(fit, symmetry, irrep), other.group)
+            for fit, other in zip(fits, residuals, strict=True)
+        ]
         if irrep.is_trivial or max(map(symmetry.change, effects)) < symprec:
             continue
         loss = refit([irrep.label])

@@ -26,7 +26,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True, eq=False)
 class OrderParameter:
-    """One irrep of the parent that theta needs, with what it does.
+    """One irrep of the parent that theta needs, with what it does, as far as the residual group allows it.
 
     Args:
         kpoint (str): Point of the Brillouin zone, ``"GM"`` for the zone centre.

@@ -100,9 +100,13 @@ class Parent:
         displacement, strain = self.split(difference)
         return float(max(np.linalg.norm(displacement, axis=1).max(), np.linalg.norm(strain) * self.edge))
 
-    def symmetric_part(self, vector: np.ndarray) -> np.ndarray:
-        """Return the part of a distortion that keeps every symmetry: all that a strict network can produce."""
-        return self.representation.mean(0) @ vector
+    def symmetric_part(self, vector: np.ndarray, group: PointGroup | None = None) -> np.ndarray:
+        """Return the part of a distortion that keeps a subgroup of the parent's point group.
+
+        Without ``group`` it is the part that keeps every symmetry: all that a strict network can produce.
+        """
+        kept = [group is None or group.contains(R) for R in self.group.operations]
+        return self.representation[kept].mean(0) @ vector
 
     def polar_vector(self, displacement: np.ndarray) -> np.ndarray:
         """Return the shift of electropositive against electronegative atoms, each weighted by its electronegativity.

@@ -40,7 +40,7 @@ def check_ferroelectric(result, phase):
     (primary,) = result.primary
     assert (primary.kpoint, primary.irrep, primary.label) == ("GM", "1o", "T1u")
     angle = np.degrees(np.arccos(np.clip(primary.direction @ direction / np.linalg.norm(direction), -1, 1)))
-    assert angle < 1.0
+    assert angle < 0.01  # the residual group fixes it, whatever the noise
     assert result.strict_loss > 100 * result.relaxed_loss
     assert not result.warnings()
 
