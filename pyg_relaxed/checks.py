@@ -11,6 +11,31 @@ from torch import Tensor
 from .compat import o3
 
 
+def parse_irreps(name: str, irreps: Any) -> o3.Irreps:
+    """Return irreps from anything e3nn takes.
+
+    Raises:
+        ValueError: If it is none of that; sizes such as -1 cannot be inferred.
+    """
+    try:
+        return o3.Irreps(irreps)
+    except (TypeError, ValueError, AssertionError):
+        raise ValueError(f"'{name}' must be irreps such as '8x0e+4x1o' (got {irreps!r})") from None
+
+
+def check_features(name: str, x: Tensor, irreps: o3.Irreps, dim: int, like: Tensor) -> None:
+    """Raise unless ``x`` has shape ``[N, dim]`` and the dtype and device of the layer.
+
+    Raises:
+        ValueError: If it has another shape.
+        TypeError: If it has another dtype or device.
+    """
+    if x.dim() != 2:
+        raise ValueError(f"'{name}' must have shape (N, {dim}), one row a node (got {tuple(x.shape)})")
+    check_last_dim(name, x, irreps, dim)
+    check_dtype_device(name, x, like)
+
+
 def check_last_dim(name: str, x: Tensor, irreps: o3.Irreps, dim: int) -> None:
     """Raise unless the last dimension of ``x`` is ``dim``, that of ``irreps`` (apart, so that compilers follow).
 
@@ -49,16 +74,37 @@ def check_dtype_device(name: str, x: Tensor, like: Tensor) -> None:
 
 
 def check_orthogonal(R: Tensor) -> None:
-    """Raise unless ``R`` is a 3 x 3 orthogonal matrix (rotation, mirror, inversion).
+    """Raise unless ``R`` holds 3 x 3 orthogonal matrices (rotations, mirrors, inversion), ``[..., 3, 3]``.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if R.shape[-2:] != (3, 3):
+        raise ValueError(f"'R' must have shape (3, 3) (got {tuple(R.shape)})")
+    error = (R @ R.mT - torch.eye(3, dtype=R.dtype, device=R.device)).abs().amax().item()
+    if not error < 1e-5:
+        raise ValueError(f"'R' must be orthogonal, an element of O(3): |R Rᵀ - 1| is {error:.2g}")
+
+
+def check_sizes(x: tuple[Tensor, Tensor | None], size: Any) -> None:
+    """Raise unless ``size`` is the number of source and target nodes, where both are known.
 
     Raises:
         ValueError: If it is not.
     """
-    if R.shape != (3, 3):
-        raise ValueError(f"'R' must have shape (3, 3) (got {tuple(R.shape)})")
-    error = (R @ R.T - torch.eye(3, dtype=R.dtype, device=R.device)).abs().max().item()
-    if not error < 1e-5:
-        raise ValueError(f"'R' must be orthogonal, an element of O(3): |R Rᵀ - 1| is {error:.2g}")
+    for name, given, features in zip(("source", "target"), size or (None, None), x, strict=True):
+        if given is not None and features is not None and given != features.shape[0]:
+            raise ValueError(f"'size' says {given} {name} nodes, 'x' has {features.shape[0]} of them")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless a number is positive and finite.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not 0 < value < float("inf"):
+        raise ValueError(f"'{name}' must be positive and finite (got {value})")
 
 
 def check_edge_index(edge_index: Tensor, num_edges: int) -> None:

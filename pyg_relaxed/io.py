@@ -12,11 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .compat import default_dtype, e3nn, o3
+from .data.frame import check_frame
 from .models import RelaxedDistortion, RelaxedE3NN
 
 SCHEMA = 1
 MODELS = {cls.__name__: cls for cls in (RelaxedDistortion, RelaxedE3NN)}  # the closed list
 UNITS = {"length": "Å", "energy": "eV"}
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+}
 
 
 def save(
@@ -25,22 +29,29 @@ def save(
     """Write a model to a ``.safetensors`` file.
 
     The metadata holds the schema version, class, config, dtype, units, frame, the sign convention of the
-    Clebsch-Gordan coefficients, provenance, and a hash of the tensors.
+    Clebsch-Gordan coefficients, provenance, and a hash of all of it and the tensors.
 
     Args:
         model (torch.nn.Module): A model of :mod:`pyg_relaxed.models`.
         path (str or Path): The file, replaced as a whole or not at all.
-        frame (str, optional): Where the axes of the training data come from. (default: ``"cartesian"``)
+        frame (str, optional): Where the axes of the training data come from, ``"cartesian"`` or ``"standard"``.
+            (default: ``"cartesian"``)
         provenance (dict, optional): What is to be known about the training, as plain values.
 
     Raises:
-        TypeError: If the model is of another class.
+        TypeError: If the model is of another class, or the provenance is not plain values.
+        ValueError: If the frame is unknown.
+        FileNotFoundError: If the directory does not exist.
     """
     name = type(model).__name__
     if MODELS.get(name) is not type(model):
         raise TypeError(f"cannot save a {name}: model files hold {', '.join(MODELS)}; save its state_dict() instead")
+    check_frame(frame)
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    header = {
+    header: dict[str, Any] = {
         "schema": SCHEMA,
         "class": name,
         "config": model.config,
@@ -50,12 +61,14 @@ def save(
         "clebsch_gordan": clebsch_gordan_convention(),
         "versions": {"torch": torch.__version__, "e3nn": e3nn.__version__},
         "provenance": provenance or {},
-        "sha256": _hash(tensors),
     }
-    path = Path(path)
+    header["sha256"] = _hash(header, tensors)
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata={"pyg_relaxed": json.dumps(header, ensure_ascii=False)})
-    temporary.replace(path)
+    try:
+        save_file(tensors, temporary, metadata={"pyg_relaxed": json.dumps(header, ensure_ascii=False)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> torch.nn.Module:
@@ -68,6 +81,10 @@ def load(path: str | Path) -> torch.nn.Module:
     header = read_header(path)
     if header.get("schema") != SCHEMA:
         raise ValueError(f"{path}: schema {header.get('schema')}, this version of pyg-relaxed reads schema {SCHEMA}")
+    tensors = load_file(path)
+    expected = header.pop("sha256", None)
+    if _hash(header, tensors) != expected:
+        raise ValueError(f"{path}: the content does not match its hash, the file is damaged")
     if header["class"] not in MODELS:
         raise ValueError(f"{path}: unknown model class '{header['class']}', known are {', '.join(MODELS)}")
     if header["clebsch_gordan"] != clebsch_gordan_convention():
@@ -75,17 +92,24 @@ def load(path: str | Path) -> torch.nn.Module:
             f"{path}: written with Clebsch-Gordan convention {header['clebsch_gordan']} (e3nn "
             f"{header['versions']['e3nn']}), this e3nn {e3nn.__version__} has {clebsch_gordan_convention()}"
         )
-    tensors = load_file(path)
-    if _hash(tensors) != header["sha256"]:
-        raise ValueError(f"{path}: the tensors do not match their hash, the file is damaged")
-    with default_dtype(getattr(torch, header["dtype"])):
-        model = MODELS[header["class"]](**header["config"])
-    model.load_state_dict(tensors)
+    if header["dtype"] not in DTYPES:
+        raise ValueError(f"{path}: unknown dtype '{header['dtype']}', known are {', '.join(DTYPES)}")
+    try:
+        with default_dtype(DTYPES[header["dtype"]]):
+            model = MODELS[header["class"]](**header["config"])
+        model.load_state_dict(tensors)
+    except (TypeError, RuntimeError) as error:  # a key of the config or a tensor that this version does not know
+        raise ValueError(f"{path}: not a {header['class']} of this version of pyg-relaxed ({error})") from None
     return model.eval()
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
-    """Return the metadata of a model file without reading its tensors."""
+    """Return the metadata of a model file without reading its tensors.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no model file, or damaged.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at {path}")
     try:
@@ -95,7 +119,13 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
     if "pyg_relaxed" not in metadata:
         raise ValueError(f"{path}: a safetensors file, but not written by pyg-relaxed")
-    return json.loads(metadata["pyg_relaxed"])
+    try:
+        header = json.loads(metadata["pyg_relaxed"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: the metadata are damaged ({error})") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: the metadata are damaged (no JSON object)")
+    return header
 
 
 def clebsch_gordan_convention() -> list[int]:
@@ -107,9 +137,9 @@ def clebsch_gordan_convention() -> list[int]:
     return signs
 
 
-def _hash(tensors: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _hash(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].numpy().tobytes())
+        digest.update(tensors[key].flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -47,9 +48,14 @@ def project_(model: Model, group: str | PointGroup | np.ndarray) -> Model:
     Args:
         model (torch.nn.Module): The model, changed in place.
         group (str, PointGroup or ndarray): Symbol such as ``"4mm"``, a group, or its operations ``[n, 3, 3]``.
+
+    Raises:
+        ValueError: If the group is none, or does not commute with the restrictions of a theta; nothing is changed then.
     """
-    for theta in thetas(model).values():
-        theta.project_(group)
+    relaxed = list(thetas(model).values())
+    projected = [copy.deepcopy(theta).project_(group) for theta in relaxed]
+    for theta, new in zip(relaxed, projected, strict=True):
+        theta.load_state_dict(new.state_dict())
     return model
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_edge_index, check_last_dim
+from ..checks import check_edge_index, check_last_dim, parse_irreps
 from ..compat import o3
 from .paths import PathTable
 from .reference import ReferenceBackend
@@ -69,10 +69,10 @@ class TensorProductConv(torch.nn.Module):
         super().__init__()
         if layout not in LAYOUTS:
             raise ValueError(f"'layout' must be one of {LAYOUTS} (got '{layout}')")
-        self.irreps_in = o3.Irreps(irreps_in)
-        self.irreps_sh = o3.Irreps(irreps_sh)
+        self.irreps_in = parse_irreps("irreps_in", irreps_in)
+        self.irreps_sh = parse_irreps("irreps_sh", irreps_sh)
         self.layout = layout
-        wanted = None if irreps_out is None else o3.Irreps(irreps_out)
+        wanted = None if irreps_out is None else parse_irreps("irreps_out", irreps_out)
         self.table = PathTable(self.irreps_in, self.irreps_sh, lmax, wanted)
         self.irreps_out = self.table.irreps_out
         self.weight_numel = self.table.weight_numel

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from ..checks import check_last_dim
+from ..checks import check_edge_vec, check_features, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import RelaxedInteraction
@@ -83,10 +83,10 @@ class RelaxedE3NN(torch.nn.Module):
             raise ValueError(f"'pool' must be None, 'sum' or 'mean' (got '{pool}')")
         if irreps_hidden is None:
             irreps_hidden = o3.Irreps([(16, ir) for ir in o3.Irrep.iterator(lmax)])
-        self.irreps_in = o3.Irreps(irreps_in)
-        self.irreps_out = o3.Irreps(irreps_out)
-        self.irreps_hidden = o3.Irreps(irreps_hidden)
-        self.irreps_global = o3.Irreps(irreps_global or "")
+        self.irreps_in = parse_irreps("irreps_in", irreps_in)
+        self.irreps_out = parse_irreps("irreps_out", irreps_out)
+        self.irreps_hidden = parse_irreps("irreps_hidden", irreps_hidden)
+        self.irreps_global = parse_irreps("irreps_global", irreps_global or "")
         self.pool = pool
         self.cutoff = float(cutoff)
         theta = as_weights(irreps_theta)
@@ -156,10 +156,13 @@ class RelaxedE3NN(torch.nn.Module):
         if isinstance(data, Tensor):
             x = data
         else:
+            if data.x is None or ("edge_vec" not in data and data.pos is None):
+                raise ValueError(f"the graph needs 'x' and 'pos' or 'edge_vec' (it has {', '.join(data.keys())})")
             x, edge_index, batch, u = data.x, data.edge_index, data.get("batch"), data.get("u")
             edge_vec = data.edge_vec if "edge_vec" in data else edge_vectors(data)
         if edge_index is None or edge_vec is None:
             raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
+        check_edge_vec(edge_vec, edge_index, self.embedding.weight)
         x = self.embedding(self._inputs(x, batch, u))
         length = edge_vec.norm(dim=1)
         edge_sh = self.spherical_harmonics(edge_vec)
@@ -168,15 +171,19 @@ class RelaxedE3NN(torch.nn.Module):
         x = self.readout(x)
         if self.pool is None:
             return x
-        return scatter(x, x.new_zeros(len(x), dtype=torch.long) if batch is None else batch, reduce=self.pool)
+        if batch is None:
+            return scatter(x, edge_index.new_zeros(len(x)), dim_size=1, reduce=self.pool)
+        return scatter(x, batch, dim_size=data.num_graphs if isinstance(data, Batch) else None, reduce=self.pool)
 
     def _inputs(self, x: Tensor, batch: Tensor | None, u: Tensor | None) -> Tensor:
         dim, dim_global = self._dims
-        check_last_dim("x", x, self.irreps_in, dim)
+        check_features("x", x, self.irreps_in, dim, self.embedding.weight)
         if dim_global == 0:
             return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         if u is None:
             raise ValueError(f"the graph needs global attributes 'u' [B, {dim_global}] in {self.irreps_global}")
-        check_last_dim("u", u, self.irreps_global, dim_global)
+        check_features("u", u, self.irreps_global, dim_global, self.embedding.weight)
+        if batch is None and len(u) != 1:
+            raise ValueError(f"'u' has {len(u)} rows, but without 'batch' there is one graph")
         u = u.expand(len(x), -1) if batch is None else u[batch]
         return torch.cat([x, u, x.new_ones(len(x), 1)], dim=1)

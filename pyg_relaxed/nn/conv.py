@@ -11,7 +11,15 @@ from torch import Tensor
 from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.typing import OptPairTensor, OptTensor, Size
 
-from ..checks import check_connected, check_dtype_device, check_edge_vec, check_last_dim
+from ..checks import (
+    check_connected,
+    check_cutoff,
+    check_edge_vec,
+    check_features,
+    check_positive,
+    check_sizes,
+    parse_irreps,
+)
 from ..compat import o3
 from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
@@ -109,10 +117,12 @@ class RelaxedConv(MessagePassing):
             raise ValueError("'decomposed_layers' splits the features of an irrep: leave it at 1")
         super().__init__(**kwargs)
         source, target = irreps_in if type(irreps_in) is tuple else (irreps_in, irreps_in)
-        self.irreps_in = o3.Irreps(source)
-        self.irreps_in_target = o3.Irreps(target)
-        self.irreps_out = o3.Irreps(irreps_out)
-        self.irreps_sh = o3.Irreps(irreps_sh)
+        check_cutoff(cutoff)
+        check_positive("num_neighbors", num_neighbors)
+        self.irreps_in = parse_irreps("irreps_in", source)
+        self.irreps_in_target = parse_irreps("irreps_in", target)
+        self.irreps_out = parse_irreps("irreps_out", irreps_out)
+        self.irreps_sh = parse_irreps("irreps_sh", irreps_sh)
         self.theta = as_weights(irreps_theta)
         self.cutoff = float(cutoff)
         self.num_neighbors = float(num_neighbors)
@@ -124,7 +134,7 @@ class RelaxedConv(MessagePassing):
         self.irreps_inter = self.irreps_sh
         self.contraction: ThetaContraction | None = None
         if self.theta is not None and relax_edges:
-            self.irreps_inter = self.irreps_sh if irreps_inter is None else o3.Irreps(irreps_inter)
+            self.irreps_inter = self.irreps_sh if irreps_inter is None else parse_irreps("irreps_inter", irreps_inter)
             self.contraction = ThetaContraction(self.theta.irreps_theta, self.irreps_sh, self.irreps_inter)
 
         extra = self._extra_irreps() if relax_nodes else o3.Irreps()
@@ -139,7 +149,7 @@ class RelaxedConv(MessagePassing):
         self.self_connection: RelaxedLinear | None = None
         if self_connection and connected(self.irreps_in_target, self.irreps_out, self.irreps_theta):
             self.self_connection = RelaxedLinear(self.irreps_in_target, self.irreps_out, self.theta)
-        self.reset_parameters()
+        # All is drawn; reset_parameters() would return a shared theta to its starting point.
 
     @property
     def irreps_theta(self) -> o3.Irreps | None:
@@ -190,8 +200,10 @@ class RelaxedConv(MessagePassing):
         """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics computed before."""
         if isinstance(x, Tensor):
             x = (x, x)
-        check_last_dim("x", x[0], self.irreps_in, self._dims[0])
-        check_dtype_device("x", x[0], self.linear.weight)
+        check_features("x", x[0], self.irreps_in, self._dims[0], self.linear.weight)
+        if x[1] is not None and x[1] is not x[0]:
+            check_features("x", x[1], self.irreps_in_target, self._dims[1], self.linear.weight)
+        check_sizes(x, size)
         theta = None if self.theta is None else self.theta()
         if self.contraction is not None:
             edge_sh = edge_sh @ self.contraction(theta)

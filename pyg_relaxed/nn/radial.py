@@ -74,6 +74,8 @@ class Radial(torch.nn.Module):
 
     def forward(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """Return the weights of each edge."""
+        # At zero length the Bessel functions are 0 / 0.
+        length = length.clamp(min=1e-6 * self.cutoff)
         basis = soft_one_hot_linspace(length, 0.0, self.cutoff, self.num_basis, basis="bessel", cutoff=True)
         # Unit second moment on average over the ball: e3nn's basis is normalised along the radius.
         basis = basis * self.num_basis**0.5

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import check_orthogonal
 from ..compat import o3
 from .point_groups import PointGroup, is_closed, point_group
 
@@ -87,7 +88,7 @@ def projector(group: str | PointGroup | np.ndarray, irreps: IrrepsLike) -> Tenso
         irreps (o3.Irreps or str): The irreps.
 
     Raises:
-        ValueError: If the symbol is unknown or the operations are no group.
+        ValueError: If the symbol is unknown or the operations are no group of orthogonal matrices.
 
     Example::
 
@@ -98,6 +99,7 @@ def projector(group: str | PointGroup | np.ndarray, irreps: IrrepsLike) -> Tenso
     if isinstance(group, str):
         group = point_group(group)
     operations = group.operations if isinstance(group, PointGroup) else np.asarray(group, dtype=float)
+    check_orthogonal(torch.as_tensor(operations))
     if not isinstance(group, PointGroup) and not is_closed(operations):
         raise ValueError(f"these {len(operations)} operations are not closed under multiplication: not a group")
     P = representation(irreps, operations).mean(0)

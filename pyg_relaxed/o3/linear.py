@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_connected, check_dtype_device, check_last_dim
+from ..checks import check_connected, check_dtype_device, check_last_dim, parse_irreps
 from ..compat import o3
 from .contraction import Coupling, Path, copies, scalar_mean
 from .weights import SCALAR, RelaxedWeights
@@ -64,7 +64,7 @@ class BreakingLinear(torch.nn.Module):
             self._blocks.append(row)
         fan_in = [sum(row[o][0] * row[o][4] for row in self._blocks) for o in range(len(self.irreps_out))]
         self._scale = [n**-0.5 if n else 0.0 for n in fan_in]
-        self._dim_out = [mul * ir.dim for mul, ir in self.irreps_out]
+        self._shape = (self.irreps_in.dim, self.irreps_out.dim)
         self.coupling = Coupling(paths, targets, offset)
         self.num_paths = len(paths)
         self.weight = torch.nn.Parameter(
@@ -78,6 +78,8 @@ class BreakingLinear(torch.nn.Module):
 
     def matrix(self, theta: Tensor) -> Tensor:
         """Return the map for this theta as a matrix ``[irreps_in.dim, irreps_out.dim]``."""
+        if self.num_paths == 0:
+            return theta.new_zeros(self._shape)
         couplings = self.coupling(theta)
         rows, c, w = [], 0, 0
         for row in self._blocks:
@@ -148,8 +150,8 @@ class RelaxedLinear(torch.nn.Module):
         biases: bool = False,
     ) -> None:
         super().__init__()
-        self.irreps_in = o3.Irreps(irreps_in)
-        self.irreps_out = o3.Irreps(irreps_out)
+        self.irreps_in = parse_irreps("irreps_in", irreps_in)
+        self.irreps_out = parse_irreps("irreps_out", irreps_out)
         self.dim_in = self.irreps_in.dim
         self.theta = as_weights(irreps_theta)
         check_connected(self, connected(self.irreps_in, self.irreps_out, self.irreps_theta))
@@ -158,7 +160,6 @@ class RelaxedLinear(torch.nn.Module):
         if self.theta is not None:
             self.breaking = BreakingLinear(self.irreps_in, self.irreps_out, self.theta.irreps_theta)
             self.register_buffer("scalars", scalar_mean(self.theta.irreps_theta), persistent=False)
-        self.reset_parameters()
 
     @property
     def irreps_theta(self) -> o3.Irreps | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_orthogonal
+from ..checks import check_orthogonal, parse_irreps
 from ..compat import o3
 from .invariants import projector, representation
 from .watch import ThetaParameter, watch_optimizers
@@ -41,8 +41,8 @@ def theta_irreps(irreps_theta: ThetaLike) -> o3.Irreps | None:
         raise ValueError(f"'irreps_theta' as an int must be a degree l >= 0 (got {irreps_theta})")
     if isinstance(irreps_theta, int):
         return o3.Irreps([(1, ir) for ir in o3.Irrep.iterator(irreps_theta)])
-    irreps = o3.Irreps(irreps_theta)
-    if SCALAR not in irreps:
+    irreps = parse_irreps("irreps_theta", irreps_theta)
+    if irreps.count(SCALAR) == 0:
         raise ValueError(
             f"'irreps_theta' must contain 0e so that the layer can start equivariant (got '{irreps}'). "
             f"Add '0e', e.g. '0e+{irreps}', or pass None for a strict layer."
@@ -110,6 +110,8 @@ class RelaxedWeights(torch.nn.Module):
                 f"'theta' must have shape ({self.irreps_theta.dim},) for the irreps {self.irreps_theta} "
                 f"(got {tuple(theta.shape)})"
             )
+        if not theta.isfinite().all():
+            raise ValueError(f"'theta' must be finite (got {theta.tolist()})")
         self.weight.copy_(theta)
         self.frozen.copy_(theta - self.free @ theta)
         return self
@@ -145,11 +147,11 @@ class RelaxedWeights(torch.nn.Module):
 
         Args:
             group (str, PointGroup or ndarray): Symbol such as ``"4mm"``, a group, or its operations ``[n, 3, 3]``.
+
+        Raises:
+            ValueError: If the projection does not commute with those already in force.
         """
-        P = projector(group, self.irreps_theta)
-        theta = P @ self().double().cpu()
-        self.free.copy_(P @ self.free.double().cpu())
-        return self.set_(theta)
+        return self.restrict_(projector(group, self.irreps_theta))
 
     @torch.no_grad()
     def restrict_(self, subspace: Tensor) -> RelaxedWeights:
@@ -160,12 +162,14 @@ class RelaxedWeights(torch.nn.Module):
                 the restrictions already in force.
 
         Raises:
-            ValueError: If the two projectors do not commute.
+            ValueError: If it is no such projector.
         """
         P = torch.as_tensor(subspace, dtype=torch.float64)
         free = self.free.double().cpu()
+        if P.shape != free.shape or (P - P.T).abs().max() > 1e-6 or (P @ P - P).abs().max() > 1e-6:
+            raise ValueError(f"'subspace' must be an orthogonal projector of shape {tuple(free.shape)}")
         if (P @ free - free @ P).abs().max() > 1e-5:
-            raise ValueError("'subspace' does not commute with the restrictions already in force: unfreeze() first")
+            raise ValueError("the restriction does not commute with those already in force: unfreeze() first")
         theta = P @ self().double().cpu()
         self.free.copy_(P @ free)
         return self.set_(theta)
