@@ -25,6 +25,10 @@ CONTINUOUS: dict[str, tuple[str, tuple[np.ndarray, ...], bool]] = {
 }
 
 
+# Further orientations of some point groups, by a space group that has them.
+SETTINGS = {115: "-4m2", 149: "312", 150: "321", 156: "3m1", 157: "31m", 162: "-31m", 164: "-3m1", 189: "-62m"}
+
+
 @dataclass(frozen=True, eq=False)
 class PointGroup:
     """A subgroup of O(3) as Cartesian operations, with its names.
@@ -136,8 +140,9 @@ def point_group(symbol: str | PointGroup) -> PointGroup:
     """Return one of the 32 crystallographic or the 7 continuous point groups by its symbol.
 
     Orientation: principal axis along z (monoclinic: unique axis b along y), a along x; of trigonal and hexagonal groups
-    b is at 120° from a, and the first setting of the International Tables is taken (3m is 3m1). Operations come from
-    spglib's database. Continuous groups have their axis along z; "oo" or "inf" may stand for "∞".
+    b is at 120° from a, and the first setting of the International Tables is taken (3m is 3m1); symbols such as 31m and
+    -62m name the others. Operations come from spglib's database. Continuous groups have their axis along z; "oo" or
+    "inf" may stand for "∞".
 
     Args:
         symbol (str or PointGroup): Hermann-Mauguin or Schoenflies symbol; a group passes through.
@@ -179,7 +184,8 @@ def _crystallographic() -> dict[str, PointGroup]:
     groups: dict[str, PointGroup] = {}
     for hall in range(1, 531):
         kind = spglib.get_spacegroup_type(hall)
-        if kind.pointgroup_international in groups:
+        names = {kind.pointgroup_international, SETTINGS.get(kind.number)} - {None, *groups}
+        if not names:
             continue
         rotations = spglib.get_symmetry_from_database(hall)["rotations"]
         columns = np.eye(3)
@@ -188,7 +194,8 @@ def _crystallographic() -> dict[str, PointGroup]:
         # A set: centred lattices repeat their rotations.
         unique = np.unique(rotations, axis=0)
         group = PointGroup.from_operations(columns @ unique @ np.linalg.inv(columns))
-        groups[kind.pointgroup_international] = groups[group.schoenflies] = group
+        groups.update(dict.fromkeys(names, group))
+        groups.setdefault(group.schoenflies, group)
     return groups
 
 
