@@ -17,57 +17,11 @@ def graph(nodes=6, edges=20):
     return IRREPS.randn(nodes, -1), edge_index, torch.randn(edges, 3)
 
 
-def layers():
-    return {
-        "conv": RelaxedConv(IRREPS, IRREPS, SH, THETA),
-        "conv, the paper's inner irreps": RelaxedConv(IRREPS, IRREPS, SH, THETA, irreps_inter=THETA),
-        "linear": Alone(RelaxedLinear(IRREPS, IRREPS, THETA)),
-    }
-
-
-class Alone(torch.nn.Module):
-    """A layer that looks at no edges, called like one that does."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.theta, self.layer = layer.theta, layer
-
-    def forward(self, x, edge_index, edge_vec):
-        return self.layer(x)
-
-
 def error(layer, x, edge_index, edge_vec, R, rotated):
     """How far the output of the rotated input is from the rotated output, relative."""
     D = IRREPS.D_from_matrix(R)
     expected = layer(x, edge_index, edge_vec) @ D.T
     return ((rotated(x @ D.T, edge_index, edge_vec @ R.T) - expected).abs().max() / expected.abs().max()).item()
-
-
-@pytest.mark.parametrize("name", layers())
-@pytest.mark.parametrize("improper", [False, True])
-def test_frame_identity(float64, name, improper):
-    """f_{D(R) theta}(R x) = D(R) f_theta(x), and not without rotating theta."""
-    layer = layers()[name]
-    layer.theta.set_(torch.randn(layer.theta.irreps_theta.dim))
-    R = o3.rand_matrix() * (-1 if improper else 1)
-    rotated = copy.deepcopy(layer)
-    rotated.theta.rotate_(R)
-    assert error(layer, *graph(), R, rotated) < 1e-10
-    assert error(layer, *graph(), R, layer) > 1e-3
-
-
-@pytest.mark.parametrize("name", layers())
-@pytest.mark.parametrize("ir", ["0o", "1o", "1e", "2e", "3o"])
-def test_equivariant_if_and_only_if_theta_is_scalar(float64, name, ir):
-    layer = layers()[name]
-    R = -o3.rand_matrix()
-    assert error(layer, *graph(), R, layer) < 1e-12
-    theta = layer.theta().detach().clone()
-    for other, s in layer.theta.blocks():
-        if str(other) == ir:
-            theta[s] = torch.randn(other.dim)
-    layer.theta.set_(theta)
-    assert error(layer, *graph(), R, layer) > 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
