@@ -11,7 +11,7 @@ from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
 
 if TYPE_CHECKING:
-    from . import report, structures, symmetry
+    from . import datasets, report, structures, symmetry
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
     from .discovery import discover
 
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 
 # Imported on first use: what they need is heavy, or not needed by layers.
 _LAZY = {
+    "datasets": "datasets",
     "discover": "discovery",
     "from_ase": "adapters",
     "from_pymatgen": "adapters",
@@ -31,6 +32,7 @@ _LAZY = {
 
 __all__ = [
     "RelaxedWeights",
+    "datasets",
     "discover",
     "from_ase",
     "from_pymatgen",

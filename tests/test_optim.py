@@ -2,21 +2,16 @@ import copy
 
 import pytest
 import torch
-from e3nn.io import SphericalTensor
 
 import pyg_relaxed as pr
+from pyg_relaxed.datasets import shapes
 
-CUBE = [[-1, -1, -1], [1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]]
 HIDDEN = "4x0e+4x0o+4x1o+4x1e+4x2e+4x2o"
 
 
 def cube_to_cube(make_optimizer, steps=40, freeze_scalar=False):
     """Train on a problem that breaks no symmetry of the cube; return the largest component that m-3m forbids."""
-    pos = torch.tensor(CUBE, dtype=torch.get_default_dtype()) / 2
-    distance = torch.cdist(pos, pos)
-    edge_index = ((distance > 0) & (distance < 1.8)).nonzero().T
-    edge_vec = pos[edge_index[0]] - pos[edge_index[1]]
-    y = torch.stack([SphericalTensor(2, 1, -1).with_peaks_at(p[None].double()) for p in pos]).to(pos.dtype)
+    data = shapes.deformation("cube")
     net = pr.models.RelaxedE3NN("0e", "0e+1o+2e", HIDDEN, irreps_theta=4, cutoff=1.8, num_neighbors=6)
     if freeze_scalar:
         for theta in pr.thetas(net).values():
@@ -24,12 +19,12 @@ def cube_to_cube(make_optimizer, steps=40, freeze_scalar=False):
     optimizer = make_optimizer(net)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = (net(torch.ones(8, 1), edge_index, edge_vec) - y).square().sum()
+        loss = (net(data) - data.y).square().sum()
         loss.backward()
         optimizer.step()
     forbidden = []
     for theta in pr.thetas(net).values():
-        P = pr.o3.projector("m-3m", theta.irreps_theta).to(pos.dtype)
+        P = pr.o3.projector("m-3m", theta.irreps_theta).to(dtype=theta().dtype)
         forbidden.append((theta() - P @ theta()).abs().max().item())
     return max(forbidden)
 

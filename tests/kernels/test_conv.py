@@ -1,7 +1,7 @@
 import pytest
 import torch
-from e3nn import o3
 
+from pyg_relaxed.compat import o3
 from pyg_relaxed.kernels import TensorProductConv
 
 CASES = [("4x0e+3x1o+2x2e", "0e+1o+2e"), ("2x0o+3x1e", "2x0e+1o"), ("3x1o", "1o+3o")]

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-from e3nn import o3
 from torch_geometric.data import Batch, Data
 
 import pyg_relaxed as pr
+from pyg_relaxed.compat import o3
 
 THETA = "0e+0o+1o+1e+2e"
 
@@ -78,3 +78,17 @@ def test_bad_input_is_explained(float64):
         pr.models.RelaxedE3NN("0e", "5o")
     with pytest.raises(ValueError, match="'pool' must be"):
         pr.models.RelaxedE3NN("0e", "0e", pool="max")
+    net = pr.models.RelaxedE3NN("0e", "0e", "4x0e+4x1o", irreps_global="1o", num_layers=1)
+    x, pair, vec, u = torch.ones(2, 1), torch.tensor([[0, 1], [1, 0]]), torch.randn(2, 3), torch.randn(1, 3)
+    for arguments, message in (
+        ((x, pair, vec), "needs global attributes 'u'"),
+        ((x, pair, vec, None, u.expand(2, 3)), "'u' has 2 rows, but without 'batch' there is one graph"),
+        ((x, pair, vec[:1], None, u), r"'edge_vec' must have shape \(2, 3\)"),
+        ((x,), "'edge_index' and 'edge_vec' are needed"),
+        ((Data(x=x, edge_index=pair, u=u),), "needs 'x' and 'pos' or 'edge_vec'"),
+        ((Data(pos=torch.randn(2, 3), edge_index=pair, u=u),), "needs 'x' and 'pos' or 'edge_vec'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            net(*arguments)
+    with pytest.raises(TypeError, match=r"'x' is torch\.float32"):
+        net(x.float(), pair, vec, None, u)

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from e3nn import o3 as e3nn_o3
 from scipy.spatial.transform import Rotation
 
 import pyg_relaxed as pr
+from pyg_relaxed.compat import o3 as e3nn_o3
 from pyg_relaxed.o3 import projector, representation
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 
 import pyg_relaxed as pr
+from pyg_relaxed.compat import o3
 from pyg_relaxed.o3 import representation
 from pyg_relaxed.o3.point_groups import _crystallographic
 from pyg_relaxed.symmetry import point_group_irreps, subduce

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 
 import pyg_relaxed as pr
+from pyg_relaxed.compat import o3
 from pyg_relaxed.o3.point_groups import CONTINUOUS, _crystallographic
 
 GROUPS = sorted({group.hermann_mauguin for group in _crystallographic().values()})

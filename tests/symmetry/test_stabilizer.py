@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyg_relaxed as pr
+from pyg_relaxed.compat import o3
 from pyg_relaxed.o3 import generators, projector, representation
 from pyg_relaxed.o3.point_groups import CONTINUOUS, _crystallographic
 
