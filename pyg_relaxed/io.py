@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from .compat import default_dtype, e3nn, o3
 from .data.frame import check_frame
@@ -62,10 +63,12 @@ def save(
         "versions": {"torch": torch.__version__, "e3nn": e3nn.__version__},
         "provenance": provenance or {},
     }
+    header = json.loads(json.dumps(header))  # as it will be read: keys become strings
     header["sha256"] = _hash(header, tensors)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file(tensors, temporary, metadata={"pyg_relaxed": json.dumps(header, ensure_ascii=False)})
+        metadata = {"pyg_relaxed": json.dumps(header, ensure_ascii=False)}
+        temporary.write_bytes(serialize(tensors, metadata))  # save_file would hide it from all other users
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

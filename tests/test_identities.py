@@ -11,6 +11,8 @@ from torch_geometric.data import Data
 
 import pyg_relaxed as pr
 from pyg_relaxed.compat import o3
+from pyg_relaxed.discovery import Fit, Parent, residual_group
+from pyg_relaxed.discovery.diagnosis import irrep_effects
 from pyg_relaxed.o3 import representation
 from pyg_relaxed.symmetry import invariants, orbit, point_group, stabilizer
 
@@ -203,6 +205,26 @@ def test_4_translations_stay_exact():
         assert difference(after[name], before[name]) < EXACT
 
 
+@pytest.mark.parametrize("strict", [True, False])
+def test_4_forces_sum_to_zero_and_torques_do_not(strict):
+    """The strain derivative is symmetric in a strict network only: its antisymmetric part is the torque."""
+    net = randomise(pr.models.RelaxedE3NN("3x0e", "0e", "4x0e+4x1o+4x2e", "0e+1o+1e+2e", cutoff=4.5, num_neighbors=30))
+    if strict:
+        pr.strict_(net)
+    crystal = pr.structures.load("BaTiO3_R3m")
+    crystal.rattle(0.05, seed=0)
+    data = pr.from_ase(crystal, cutoff=4.5, dtype=torch.float64, extras=False)
+    data.x = (data.z[:, None] == torch.tensor([56, 22, 8])).double()
+    strain, pos = torch.zeros(3, 3, requires_grad=True), data.pos.requires_grad_()
+    strained = data.clone()
+    strained.pos, strained.cell = pos @ (torch.eye(3) + strain), data.cell @ (torch.eye(3) + strain)
+    forces, stress = torch.autograd.grad(net(strained).sum(), [pos, strain])
+    assert forces.norm() > 1e-3
+    assert forces.sum(0).norm() < EXACT * forces.norm()
+    torque = (stress - stress.T).norm() / stress.norm()
+    assert torque < EXACT if strict else torque > 1e-3
+
+
 CUBE = torch.tensor([[x, y, z] for x in (-1.0, 1.0) for y in (-1.0, 1.0) for z in (-1.0, 1.0)]) / 2
 
 
@@ -230,6 +252,23 @@ def test_5_the_gradient_has_the_symmetry_of_the_data(scale, group, larger):
         assert moved(irreps_theta, gradient, group) < EXACT
         if larger is not None:
             assert moved(irreps_theta, gradient, larger) > 1e-3
+
+
+@some
+@given(st.sampled_from(POINT_GROUPS), seeds)
+def test_5_for_any_group(group, seed):
+    """One random example and its images under a group are data that the group maps to themselves."""
+    full = "2x0e+0o+2x1o+1e+2e+2o"
+    layer, call = conv(full, full, "0e+1o+2e", "0e+0o+2x1o+1e+2e+3o+4e")
+    x, edge_index, edge_vec = graph(full, seed, nodes=4, edges=6)
+    y = torch.randn_like(x)
+    for R in torch.as_tensor(point_group(group).operations):
+        D = representation(full, R)
+        (call(layer, x @ D.T, edge_index, edge_vec @ R.T) - y @ D.T).square().sum().backward()
+    gradient, irreps_theta = layer.theta.weight.grad, layer.theta.irreps_theta
+    assert moved(irreps_theta, gradient, group) < EXACT
+    generic = representation(irreps_theta, torch.as_tensor(Rotation.random(random_state=0).as_matrix()))
+    assert (generic @ gradient - gradient).norm() > 1e-3 * gradient.norm()
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
@@ -285,3 +324,47 @@ def test_8_theta_alone_is_no_result(factor):
         layer.contraction.weight /= factor
     assert difference(layer(*data), before) < EXACT
     assert not torch.allclose(layer.theta(), theta)
+
+
+def change_gauge_(model, ir, factor):
+    """Multiply an irrep of every theta by a factor and divide by it the weights that it meets."""
+    for layer in model.modules():
+        if not isinstance(layer, pr.nn.RelaxedConv):
+            continue
+        value = layer.theta().detach().clone()
+        alone = torch.zeros_like(value)
+        for other, s in layer.theta.blocks():
+            if str(other) == ir:
+                alone[s] = torch.randn(other.dim)
+                value[s] *= factor
+        parts = (layer.contraction, layer.contraction), *((b, b.matrix) for b in breaking(layer))
+        for part, matrix in parts:
+            out = matrix(alone)
+            (met,) = torch.autograd.grad((out * torch.randn_like(out)).sum(), part.weight)
+            with torch.no_grad():
+                part.weight[met != 0] /= factor
+        layer.theta.set_(value)
+
+
+def breaking(layer):
+    return [module.breaking for module in (layer, layer.self_connection) if module is not None]
+
+
+def test_8_what_is_reported_does_not_depend_on_the_gauge():
+    factor = -2.0
+    atoms = pr.structures.load("BaTiO3_Pm-3m")
+    graph_, parent = pr.from_ase(atoms, cutoff=3.0, dtype=torch.float64, extras=False), Parent.from_atoms(atoms)
+    model = pr.models.RelaxedDistortion(atoms.numbers, "0e+1o+2e", "4x0e+4x1o", lmax=1, cutoff=3.0, num_neighbors=10)
+    pr.project_(randomise(model), "4mm")
+    fit, other = (Fit(m, graph_, [0.0]) for m in (model, copy.deepcopy(model)))
+    change_gauge_(other.model, "1o", factor)
+    for theta, changed in zip(*(pr.thetas(f.model).values() for f in (fit, other)), strict=True):
+        assert changed.norms()["1o"] == pytest.approx(abs(factor) * theta.norms()["1o"])
+    for name, value in other.model(graph_).items():
+        assert difference(value, model(graph_)[name]) < EXACT
+    found, again = (residual_group(f, parent, symprec=1e-6) for f in (fit, other))
+    assert found.group.hermann_mauguin == again.group.hermann_mauguin == "4mm"
+    assert again.broken == pytest.approx(found.broken, rel=1e-8)
+    for layer, same in zip(irrep_effects(fit, parent), irrep_effects(other, parent), strict=True):
+        assert same == pytest.approx(layer, rel=1e-8, abs=EXACT)
+        assert layer["1o"] > 1e-6

@@ -58,14 +58,33 @@ def residual_group(fit: Fit, parent: Parent, symprec: float = 0.01) -> ResidualG
     images = [(representation(t.irreps_theta, operations) @ t()).detach() for t in thetas(fit.model).values()]
     turned = (zip(*images, strict=True)) if images else ((),) * len(operations)
     change = np.array([parent.change(after - before) for after in _outputs(fit, parent, turned)])
-    kept = change < symprec
-    if not is_closed(operations[kept]):
-        raise ValueError(
-            f"the {kept.sum()} operations kept at symprec={symprec} Å form no group: changes just below are "
-            f"{np.sort(change[kept])[-3:]} Å, just above {np.sort(change[~kept])[:3]} Å; choose symprec in a wider gap"
-        )
+    kept = kept_operations(operations, change, symprec)
     broken = change[~kept].min() if (~kept).any() else np.inf
     return ResidualGroup(PointGroup.from_operations(operations[kept]), float(change[kept].max()), float(broken))
+
+
+def kept_operations(operations: np.ndarray, change: np.ndarray, symprec: float) -> np.ndarray:
+    """Return which operations change a distortion by less than symprec, boolean ``[n]``.
+
+    Raises:
+        ValueError: If they form no group; a symprec at which they do is proposed.
+    """
+    kept = change < symprec
+    if is_closed(operations[kept]):
+        return kept
+    # The geometric mean of two changes far apart, such that what lies below is a group.
+    levels = np.sort(change)
+    gaps = np.flatnonzero(levels[1:] > 2 * levels[:-1])
+    middles = [float(np.sqrt(levels[i] * levels[i + 1])) for i in gaps if levels[i] > symprec / 100]
+    possible = [middle for middle in middles if is_closed(operations[change < middle])]
+    advice = (
+        f"try symprec={min(possible, key=lambda x: abs(np.log(x / symprec))):.2g}" if possible else "there is no gap"
+    )
+    raise ValueError(
+        f"the {kept.sum()} operations kept at symprec={symprec} Å form no group: they change the distortion by up to "
+        f"{change[kept].max():.4f} Å, others by {change[~kept].min():.4f} Å. The child is noisier than symprec: "
+        f"{advice}"
+    )
 
 
 def carriers(fit: Fit, parent: Parent, irrep: PointGroupIrrep) -> list[str]:

@@ -12,9 +12,10 @@ import spglib
 import torch
 
 from ..adapters import as_atoms
+from ..checks import check_positive
 from ..o3 import PointGroup
 from ..symmetry.words import meaning
-from .diagnosis import carriers, effect, irrep_effects, isotypic_projector, residual_group
+from .diagnosis import carriers, effect, irrep_effects, isotypic_projector, kept_operations, residual_group
 from .findings import Discovery, OrderParameter
 from .fit import Fit, fit_distortion
 from .mapping import Mapping, map_child, primitive
@@ -74,7 +75,8 @@ def discover(
         progress (callable, optional): Called with the stage, the steps done and the steps of the stage.
 
     Raises:
-        ValueError: If the child cannot be mapped on the parent, or its noise is as large as ``symprec``.
+        ValueError: If the child cannot be mapped on the parent, is more symmetric than it, or is noisier than
+            ``symprec``.
 
     Example::
 
@@ -86,11 +88,20 @@ def discover(
     """
     if num_seeds < 1 or steps < 1:
         raise ValueError(f"'num_seeds' and 'steps' must be at least 1 (got {num_seeds} and {steps})")
+    check_positive("symprec", symprec)
     child = as_atoms(child)
     found = map_child(as_atoms(parent), child, symprec)
     symmetry = Parent.from_atoms(found.parent, symprec)
     mapping, operation = symmetry.canonical(found)
     child_group, child_space_group = _child_symmetry(child, mapping, symprec)
+    if len(child_group) > len(symmetry.group):
+        raise ValueError(
+            f"the child ({child_space_group}) is more symmetric than the parent ({symmetry.space_group}): "
+            f"did you swap them?"
+        )
+    # What cannot be judged afterwards is said before the training.
+    target = symmetry.vector(mapping.displacement, mapping.strain)
+    kept_operations(symmetry.group.operations, symmetry.changes(target), symprec)
 
     def train(stage: str, **options: Any) -> Fit:
         options = {"steps": steps, "penalty": penalty, "cutoff": cutoff, "irreps_theta": irreps_theta, **options}

@@ -192,6 +192,12 @@ class Discovery:
                 representatives.append(R)
         return representatives
 
+    @cached_property
+    def child_domain(self) -> int:
+        """Which of :attr:`domains` the child itself is."""
+        back = self.domain_operation.T
+        return next(k for k, R in enumerate(self.domains) if self.residual_group.contains(R.T @ back))
+
     def domain_words(self) -> list[str]:
         """Return the meaning of the first primary order parameter in each domain."""
         if not self.primary:
@@ -212,25 +218,29 @@ class Discovery:
     def headline(self) -> str:
         """Return the main finding in one line, e.g. ``"m-3m to 4mm: polar vector along [001], one of 6 domains"``."""
         group = self.parent.group.hermann_mauguin
+        if self.deviation > self.symprec:
+            return f"no finding: the network reproduces the child only to {self.deviation:.3f} Å"
         if not self.is_broken:
             return f"{group}: no symmetry is broken"
-        words = " and ".join(parameter.words for parameter in self.primary)
+        words = " and ".join(parameter.words for parameter in self.primary) or "no order parameter above symprec"
         return f"{group} to {self.residual_group.hermann_mauguin}: {words}, one of {self.n_domains} domains"
 
     def sentences(self) -> list[str]:
         """Return the findings in words, one sentence each."""
         group, axes = self.parent.group, self.parent.axes
-        angle = np.degrees(np.arccos(np.clip((abs(np.trace(self._alignment)) - 1) / 2, -1, 1)))
-        said = [
-            f"Parent {self.parent.space_group}, child {self.child_space_group}; the child's axes were turned by "
-            f"{angle:.2f}° onto the parent's (polar decomposition of the cell map).",
-        ]
+        angle = np.degrees(np.arccos(np.clip((np.trace(self._alignment) - 1) / 2, -1, 1)))
+        said = [*self.warnings(), f"Parent {self.parent.space_group}, child {self.child_space_group}."]
+        if angle >= 0.01:
+            said.append(f"The child's axes were turned by {angle:.2f}° onto the parent's (polar decomposition).")
         operation = operation_name(self.domain_operation, axes)
         if not self.is_broken:
             said.append(f"No symmetry is broken: all {len(group)} operations of {group.hermann_mauguin} are kept.")
         else:
             if operation != "identity":
-                said.append(f"The child was turned to the canonical domain by an operation of the parent: {operation}.")
+                said.append(
+                    f"The child is domain {self.child_domain + 1} of those below. It was turned to the canonical one, "
+                    f"of which all else speaks, by an operation of the parent: {operation}."
+                )
             said.append(
                 f"Residual group {self.residual_group.hermann_mauguin} within {group.hermann_mauguin}: kept operations "
                 f"change the distortion by at most {self.residual.kept:.4f} Å, broken ones by at least "
@@ -242,7 +252,7 @@ class Discovery:
                     f"{parameter.words}; without it {parameter.amplitude:.4f} Å and a strain of "
                     f"{parameter.strain:.4f} are lost."
                 )
-            said.append(f"{self.n_domains} domains: {', '.join(self._short_domains())}.")
+            said.append(f"{self.n_domains} domains: {self._domain_list()}.")
             said.append(
                 f"The strict network cannot fit (loss {self.strict_loss:.3g}, relaxed {self.relaxed_loss:.2g}): its "
                 f"output keeps every symmetry of the parent, so the best it can do is the mean over the domains, loss "
@@ -252,7 +262,6 @@ class Discovery:
             f"The child's own point group is {self.child_point_group.hermann_mauguin}: "
             + ("the same." if self.agrees else f"NOT the residual group {self.residual_group.hermann_mauguin}.")
         )
-        said.extend(self.warnings())
         return said
 
     def warnings(self) -> list[str]:
@@ -260,12 +269,23 @@ class Discovery:
         doubts = []
         if self.deviation > self.symprec:
             doubts.append(
-                f"Warning: the network reproduces the child only to {self.deviation:.3f} Å, more than symprec: train "
-                f"longer (steps)."
+                f"Warning: the network reproduces the child only to {self.deviation:.3f} Å, more than symprec, so that "
+                f"what follows is no finding: train longer (steps), or give theta more irreps."
             )
         symbols = [group.hermann_mauguin for group in self.residual_groups]
-        if len(set(symbols)) > 1:
+        first = self.residual_group
+        if any(len(group) != len(first) or not group.is_subgroup_of(first) for group in self.residual_groups):
             doubts.append(f"Warning: the seeds disagree about the residual group: {', '.join(symbols)}.")
+        if self.is_broken and not self.primary:
+            doubts.append(
+                f"Warning: what breaks the symmetry is hardly larger than symprec={self.symprec} Å: lower it."
+            )
+        for parameter in self.order_parameters:
+            if parameter.num_seeds < len(self.seeds) or parameter.direction_spread > 1:
+                doubts.append(
+                    f"Warning: the seeds disagree about {parameter.label}: found in {parameter.num_seeds} of "
+                    f"{len(self.seeds)}, directions up to {parameter.direction_spread:.1f}° apart."
+                )
         return doubts
 
     def to_dict(self) -> dict[str, Any]:
@@ -283,13 +303,14 @@ class Discovery:
             "residual_groups_of_seeds": [group.hermann_mauguin for group in self.residual_groups],
             "agrees_with_child": self.agrees,
             "n_domains": self.n_domains,
+            "child_domain": self.child_domain,
             "domains": [
                 {
                     "operation": np.round(R, 12).tolist(),
                     "operation_name": operation_name(R, self.parent.axes),
                     "words": words,
                 }
-                for R, words in zip(self.domains, self.domain_words(), strict=False)
+                for R, words in zip(self.domains, self.domain_words() or [""] * self.n_domains, strict=True)
             ],
             "order_parameters": [parameter.to_dict() for parameter in self.order_parameters],
             "theta_effects_angstrom": self.effects,
@@ -320,7 +341,12 @@ class Discovery:
         # The rotation of the polar decomposition alone, without the turn to the canonical domain.
         return self.mapping.rotation @ self.domain_operation
 
-    def _short_domains(self) -> list[str]:
-        # "polar vector along [001]" once, then the directions alone.
-        words = self.domain_words()
-        return [*words[:1], *(word.rpartition(" along ")[2] for word in words[1:])]
+    def _domain_list(self) -> str:
+        words = self.domain_words() or [""] * self.n_domains
+        if len(set(words)) < len(words):  # what words cannot tell apart, operations can
+            names = [operation_name(R, self.parent.axes) for R in self.domains]
+            return "; ".join(f"{word} ({name})".strip() for word, name in zip(words, names, strict=True))
+        if all(word.count(" along ") == 1 for word in words):
+            # "polar vector along [001]" once, then the directions alone.
+            return ", ".join([words[0], *(word.rpartition(" along ")[2] for word in words[1:])])
+        return "; ".join(words)

@@ -25,7 +25,8 @@ class Mapping:
         parent (Atoms): The parent's primitive cell.
         displacement (ndarray): Of each parent atom, ``[N, 3]``, Å, mean zero, in the parent's frame.
         strain (ndarray): Symmetric ``[3, 3]``: the stretch of the cell map minus 1.
-        rotation (ndarray): Proper rotation ``[3, 3]`` from the parent's frame to the child's axes.
+        rotation (ndarray): Element of O(3), ``[3, 3]``, from the parent's frame to the child's axes; proper unless an
+            improper operation of the parent was needed to reach the canonical domain.
     """
 
     parent: Atoms
@@ -37,7 +38,7 @@ class Mapping:
     def cost(self) -> float:
         """Root mean square displacement, strain counted over the mean cell edge, Å."""
         edge = abs(np.linalg.det(self.parent.cell.array)) ** (1 / 3)
-        return float(np.sqrt((self.displacement**2).sum(1).mean() + (edge * self.strain**2).sum()))
+        return float(np.sqrt((self.displacement**2).sum(1).mean() + ((edge * self.strain) ** 2).sum()))
 
 
 def primitive(atoms: Atoms, symprec: float = 0.01) -> Atoms:
@@ -51,10 +52,14 @@ def primitive(atoms: Atoms, symprec: float = 0.01) -> Atoms:
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
     found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
     if found is None:
-        raise ValueError(f"spglib finds no symmetry of {atoms.get_chemical_formula()} at symprec={symprec} Å")
+        raise ValueError(f"spglib finds no symmetry of {_formula(atoms)} at symprec={symprec} Å")
     lattice, scaled, numbers = found
     frame = {name: atoms.info[name] for name in ("frame",) if name in atoms.info}
     return type(atoms)(numbers=numbers, scaled_positions=scaled, cell=lattice, pbc=True, info=frame)
+
+
+def _formula(atoms: Atoms) -> str:
+    return atoms.symbols.formula.reduce()[0].format("metal")
 
 
 def map_child(parent: Atoms, child: Atoms, symprec: float = 0.01) -> Mapping:
@@ -72,10 +77,8 @@ def map_child(parent: Atoms, child: Atoms, symprec: float = 0.01) -> Mapping:
         ValueError: If the child is another compound, needs a supercell of the parent, or does not fit.
     """
     parent, child = primitive(parent, symprec), primitive(child, symprec)
-    if parent.symbols.formula.reduce()[0].format("hill") != child.symbols.formula.reduce()[0].format("hill"):
-        raise ValueError(
-            f"parent {parent.get_chemical_formula()} and child {child.get_chemical_formula()} are different compounds"
-        )
+    if _formula(parent) != _formula(child):
+        raise ValueError(f"parent {_formula(parent)} and child {_formula(child)} are different compounds")
     if len(child) > len(parent):
         raise ValueError(
             f"the child's primitive cell has {len(child)} atoms, the parent's {len(parent)}: it needs a supercell of "

@@ -100,6 +100,10 @@ class Parent:
         displacement, strain = self.split(difference)
         return float(max(np.linalg.norm(displacement, axis=1).max(), np.linalg.norm(strain) * self.edge))
 
+    def changes(self, vector: np.ndarray) -> np.ndarray:
+        """Return for each operation the size of the change of a distortion under it, ``[n]``, Å."""
+        return np.array([self.change(image - vector) for image in self.representation @ vector])
+
     def symmetric_part(self, vector: np.ndarray, group: PointGroup | None = None) -> np.ndarray:
         """Return the part of a distortion that keeps a subgroup of the parent's point group.
 

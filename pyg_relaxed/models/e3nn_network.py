@@ -14,6 +14,7 @@ from ..checks import check_edge_vec, check_features, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import RelaxedInteraction
+from ..o3 import RelaxedWeights
 from ..o3.linear import as_weights
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class RelaxedE3NN(torch.nn.Module):
         self.irreps_global = parse_irreps("irreps_global", irreps_global or "")
         self.pool = pool
         self.cutoff = float(cutoff)
+        if isinstance(irreps_theta, RelaxedWeights) and not share_theta:
+            raise ValueError("'irreps_theta' is an instance of RelaxedWeights: pass share_theta=True, or its irreps")
         theta = as_weights(irreps_theta)
         self.irreps_theta = None if theta is None else theta.irreps_theta
         self.config: dict[str, Any] = {

@@ -14,7 +14,7 @@ ENVELOPE_POWER = 6  # DimeNet, arXiv 2003.03123, eq. 8
 
 
 def polynomial_envelope(length: Tensor, cutoff: float, p: int = ENVELOPE_POWER) -> Tensor:
-    """Return the smooth cutoff of DimeNet, 1 at length 0, with three vanishing derivatives at ``cutoff``.
+    """Return the smooth cutoff of DimeNet, 1 at length 0, with its first two derivatives 0 at ``cutoff``.
 
     Polynomial of arXiv 2003.03123, eq. 8.
 

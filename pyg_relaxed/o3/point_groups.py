@@ -9,6 +9,9 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import torch
+
+from ..checks import check_orthogonal
 
 TOL = 1e-4  # between operations, which differ by 1/10 or more in the groups of interest
 
@@ -64,9 +67,12 @@ class PointGroup:
         """Name a finite group from its Cartesian operations ``[n, 3, 3]``, in any orientation.
 
         Raises:
-            ValueError: If they do not form a group.
+            ValueError: If they are not orthogonal, or do not form a group.
         """
         operations = np.asarray(operations, dtype=float).reshape(-1, 3, 3)
+        check_orthogonal(torch.as_tensor(operations))
+        distinct = [i for i, R in enumerate(operations) if not (np.abs(operations[:i] - R).max((1, 2)) < TOL).any()]
+        operations = operations[distinct]  # centred lattices repeat theirs
         if not is_closed(operations):
             raise ValueError(f"these {len(operations)} operations are not closed under multiplication: not a group")
         first = np.abs(operations - np.eye(3)).max((1, 2)).argsort(kind="stable")[:1]

@@ -14,6 +14,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 class ThetaParameter(torch.nn.Parameter):
     """The parameter of :class:`~pyg_relaxed.RelaxedWeights`, told apart from ordinary ones."""
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle as what it is: torch would restore an ordinary parameter."""
+        return ThetaParameter, (self.detach(), self.requires_grad)
+
 
 def moves_componentwise(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether an optimiser divides each component of a gradient by its own size.

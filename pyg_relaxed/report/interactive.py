@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..discovery import Discovery
 
 HIDDEN_AXIS = {"visible": False, "showbackground": False}
+ARROW = "#1a237e"
 FONT = {"family": "system-ui, sans-serif", "size": 13}
 
 
@@ -36,7 +37,13 @@ def structures(result: Discovery) -> go.Figure:
             figure.add_trace(trace, 1, 1)
     for trace in _crystal(result.distorted(), images, legend=False):
         figure.add_trace(trace, 1, 2)
-    return _laid_out(figure, 460)
+    # Both crystals to one scale.
+    corners = np.concatenate([places(atoms, *images) for atoms in (result.parent.atoms, result.distorted())])
+    middle, half = (corners.min(0) + corners.max(0)) / 2, 0.62 * np.ptp(corners, axis=0).max()
+    ranges = {
+        f"{axis}axis": {**HIDDEN_AXIS, "range": [m - half, m + half]} for axis, m in zip("xyz", middle, strict=True)
+    }
+    return _laid_out(figure, 420).update_scenes(**ranges, aspectmode="cube")
 
 
 def signals(result: Discovery) -> go.Figure:
@@ -59,7 +66,7 @@ def signals(result: Discovery) -> go.Figure:
 
 
 def weights(result: Discovery) -> go.Figure:
-    """Draw what each component of theta does, irrep by irrep, in Å; exact zeros are white."""
+    """Draw what each component of theta does, irrep by irrep, in Å; a plain 0 is exactly zero."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -133,11 +140,13 @@ def _arrows(result: Discovery, images: tuple[np.ndarray, np.ndarray], scale: flo
     import plotly.graph_objects as go
 
     vectors = scale * result.mapping.displacement[images[0]]
-    moved = np.linalg.norm(vectors, axis=1) > 0.02 * result.parent.edge
+    length = np.linalg.norm(vectors, axis=1)
+    moved = length > 0.02 * result.parent.edge
     feet = places(result.parent.atoms, *images)[moved]
     tips = feet + vectors[moved]
+    heads = vectors[moved] / length[moved, None]  # all of one size
     x, y, z = tips.T
-    u, v, w = vectors[moved].T
+    u, v, w = heads.T
     cones = go.Cone(
         x=x,
         y=y,
@@ -147,12 +156,12 @@ def _arrows(result: Discovery, images: tuple[np.ndarray, np.ndarray], scale: flo
         w=w,
         anchor="tip",
         sizemode="raw",
-        sizeref=0.35,
+        sizeref=0.1 * result.parent.edge,
         showscale=False,
-        colorscale=[[0, "#c00"], [1, "#c00"]],
+        colorscale=[[0, ARROW], [1, ARROW]],
         hoverinfo="skip",
     )
-    return [_lines(np.stack([feet, tips], axis=1), "#c00", width=6), cones]
+    return [_lines(np.stack([feet, tips], axis=1), ARROW, width=7), cones]
 
 
 def _axes(length: float, axes: np.ndarray) -> list[Any]:

@@ -32,7 +32,7 @@ def write(result: Discovery, directory: str | Path, title: str | None = None) ->
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    formula = result.parent.atoms.get_chemical_formula("metal")
+    formula = result.parent.atoms.symbols.formula.reduce()[0].format("metal")
     title = title or f"{formula}: {result.parent.space_group} to {result.child_space_group}"
     report = {**result.to_dict(), "title": title, "versions": versions()}
     # All or nothing: a page beside the numbers of another run would be worse than no page.

@@ -55,7 +55,7 @@ def summary(result: Discovery) -> Figure:
     figure.suptitle(result.headline(), fontsize=13)
     structure(figure.add_subplot(1, 3, 1, projection="3d"), result)
     # The layer that breaks most.
-    broken = [max(value for ir, value in effects.items() if ir != "0e") for effects in result.effects]
+    broken = [max((value for ir, value in effects.items() if ir != "0e"), default=0.0) for effects in result.effects]
     layer = int(np.argmax(broken))
     theta = list(thetas(result.model).values())[layer]
     title = f"theta of layer {layer + 1}: a sphere breaks nothing"
@@ -77,7 +77,7 @@ def structure(ax: Any, result: Discovery) -> None:
         size, colour = 220 * covalent_radii[z], jmol_colors[z]
         ax.scatter(*where[chosen].T, s=size, color=colour, edgecolors="0.3", label=chemical_symbols[z])
     if result.is_broken:
-        ax.quiver(*where.T, *(scale * displacement[index]).T, color="tab:red", linewidth=2.5)
+        ax.quiver(*where.T, *(scale * displacement[index]).T, color="navy", linewidth=2.5)
     ax.set_title(f"parent, displacements × {scale:g}" if result.is_broken else "nothing moves", fontsize=10)
     ax.legend(loc="lower center", ncols=4, frameon=False, fontsize=9, markerscale=0.6)
     _bare(ax)

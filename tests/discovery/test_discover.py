@@ -1,5 +1,6 @@
 """The main job: what is said about BaTiO3 must be what crystallography says."""
 
+import dataclasses
 import functools
 import json
 
@@ -200,13 +201,59 @@ def test_progress_counts_every_step():
 
 
 def test_too_few_steps_are_said_to_be_too_few():
-    assert any("train longer" in warning for warning in found("P4mm", steps=5).warnings())
+    result = found("P4mm", steps=5)
+    assert "train longer" in result.sentences()[0]
+    assert result.headline().startswith("no finding")
 
 
-@pytest.mark.parametrize("option", [{"num_seeds": 0}, {"steps": 0}])
-def test_senseless_options_are_refused(option):
-    with pytest.raises(ValueError, match="must be at least 1"):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"num_seeds": 0}, "must be at least 1"),
+        ({"steps": 0}, "must be at least 1"),
+        *(({"symprec": symprec}, "'symprec' must be positive and finite") for symprec in (0, -1, float("nan"))),
+    ],
+)
+def test_senseless_options_are_refused(option, message):
+    with pytest.raises(ValueError, match=message):
         pr.discover(crystal("Pm-3m"), crystal("P4mm"), **option)
+
+
+def never(*_):
+    pytest.fail("trained although there is nothing to find")
+
+
+def test_a_child_more_symmetric_than_its_parent_is_refused_before_training():
+    with pytest.raises(ValueError, match=r"more symmetric than the parent .*: did you swap them"):
+        pr.discover(crystal("P4mm"), crystal("Pm-3m"), progress=never)
+
+
+def test_noise_above_symprec_is_refused_before_training_and_a_symprec_proposed():
+    noisy = crystal("P4mm", noise=0.006)
+    with pytest.raises(ValueError, match=r"noisier than symprec: try symprec=0\.0\d") as error:
+        pr.discover(crystal("Pm-3m"), noisy, symprec=0.01, progress=never)
+    proposed = float(str(error.value).rpartition("=")[2])
+    check = pr.discover(crystal("Pm-3m"), noisy, symprec=proposed, num_seeds=1, steps=STEPS)
+    assert check.residual_group.hermann_mauguin == "4mm"
+
+
+def test_the_child_is_one_of_the_domains():
+    downwards = crystal("P4mm")
+    downwards.positions *= [1, 1, -1]
+    result = pr.discover(crystal("Pm-3m"), downwards, num_seeds=1, steps=60)
+    assert result.domain_words()[result.child_domain] == "polar vector along [00-1]"
+    assert any(sentence.startswith(f"The child is domain {result.child_domain + 1}") for sentence in result.sentences())
+    assert found("P4mm").child_domain == 0
+
+
+def test_domains_that_words_cannot_tell_apart_are_told_by_operations():
+    result = found("P4mm")
+    words = result._domain_list()
+    assert words == "polar vector along [001], " + ", ".join(w.rpartition(" ")[2] for w in result.domain_words()[1:])
+    octupoles = dataclasses.replace(result, order_parameters=[dataclasses.replace(result.primary[0], irrep="3o")])
+    object.__setattr__(octupoles, "domain_words", lambda: ["octupole", "octupole"])
+    object.__setattr__(octupoles, "domains", [np.eye(3), -np.eye(3)])
+    assert octupoles._domain_list() == "octupole (identity); octupole (inversion)"
 
 
 @pytest.mark.slow

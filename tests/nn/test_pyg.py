@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.loader import DataLoader
@@ -169,6 +170,44 @@ def test_flow_turns_the_edges_around():
     torch.testing.assert_close(
         turned(x, edge_index.flip(0), edge_vec), layer(x, edge_index, edge_vec), rtol=1e-4, atol=1e-4
     )
+
+
+def test_a_sorted_edge_index_is_an_edge_index():
+    layer = conv()
+    x, edge_index, edge_vec = graph()
+    order = edge_index[1].argsort(stable=True)
+    by_receiver = EdgeIndex(edge_index[:, order], sort_order="col", sparse_size=(6, 6))
+    out = layer(x, by_receiver, edge_vec[order])
+    assert type(out) is torch.Tensor
+    torch.testing.assert_close(out, layer(x, edge_index, edge_vec), rtol=1e-4, atol=1e-4)
+
+
+class Silent(RelaxedConv):
+    def message(self, x_j, edge_sh, weight):
+        return 0 * super().message(x_j, edge_sh, weight)
+
+
+class Deaf(RelaxedConv):
+    def aggregate(self, inputs, index, ptr=None, dim_size=None):
+        return 0 * super().aggregate(inputs, index, ptr, dim_size)
+
+
+class Mute(RelaxedConv):
+    def update(self, inputs):
+        return 0 * super().update(inputs)
+
+
+@pytest.mark.parametrize(
+    "subclass",
+    [
+        Silent,
+        Deaf,
+        pytest.param(Mute, marks=pytest.mark.xfail(strict=True, reason="the fused sum does not call 'update'")),
+    ],
+)
+def test_what_a_subclass_overrides_is_called(subclass):
+    layer = subclass("2x0e", "2x0e+1o", SH, THETA, self_connection=False)
+    assert layer(*graph(dim=2)).abs().max() == 0
 
 
 def test_the_specialised_propagate_is_used():
