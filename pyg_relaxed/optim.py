@@ -31,10 +31,10 @@ class RelaxedAdam(torch.optim.Adam):
         penalty (float, optional): Strength :math:`\lambda` of the group lasso on theta. (default: :obj:`0.0`)
         theta_betas (tuple of float, optional): Decay of the two moments of theta; the second is short so that the large
             gradients of the first steps, mostly of 0e, are soon forgotten. (default: :obj:`(0.9, 0.95)`)
-        **kwargs (optional): Additional arguments of :class:`torch.optim.Adam`.
+        **kwargs (optional): Additional arguments of :class:`torch.optim.Adam`; weight decay leaves theta alone.
 
     Raises:
-        ValueError: If ``penalty`` is negative or the model has nothing to train.
+        ValueError: If ``penalty`` is negative, ``maximize`` or ``amsgrad`` is given, or the model has nothing to train.
 
     Example::
 
@@ -54,6 +54,8 @@ class RelaxedAdam(torch.optim.Adam):
         theta_betas: tuple[float, float] = (0.9, 0.95),
         **kwargs: Any,
     ) -> None:
+        if refused := [name for name in ("maximize", "amsgrad") if kwargs.get(name)]:
+            raise ValueError(f"'{refused[0]}' is not defined for theta: leave it out")
         if penalty < 0:
             raise ValueError(f"'penalty' must not be negative (got {penalty})")
         self._thetas = {theta.weight: theta for theta in thetas(model).values()}
@@ -79,7 +81,8 @@ class RelaxedAdam(torch.optim.Adam):
                     self._step_theta(self._thetas[weight], group)
                     # Adam passes over parameters without a gradient.
                     held[weight], weight.grad = weight.grad, None
-        super().step()
+        # Not super().step(): torch hooks that too once any Adam exists, and every hook would run twice.
+        getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step)(self)
         for weight, grad in held.items():
             weight.grad = grad
         return loss

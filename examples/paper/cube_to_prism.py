@@ -29,7 +29,7 @@ PAPER_LOSS = "0.000006 (epoch 400)"
 PAPER = {"0e": 1, "0o": 0, "1o": 0, "1e": 0, "2e": 2, "2o": 0, "3o": 0, "3e": 0, "4e": 3, "4o": 0}
 
 
-# %% Relaxed and strict. No L-BFGS: it would blow up rounding noise in the components of theta that 4/mmm forbids.
+# %% Relaxed and strict. No L-BFGS: it blows up the rounding noise of what 4/mmm forbids.
 def solve(seed: int) -> tuple[Fit, Fit]:
     data = shapes.deformation("prism")
     return training.fit_shape(data, seed), training.fit_shape(data, seed, irreps_theta=None)

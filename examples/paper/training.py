@@ -81,7 +81,7 @@ def fit_shape(
     seed: int,
     irreps_theta: int | None = 4,
     num_layers: int = 2,
-    steps: int = 300,
+    steps: int = 400,
     penalty: float = 0.0,
     polish: int = 0,
 ) -> Fit:
@@ -90,9 +90,8 @@ def fit_shape(
     model = pr.models.RelaxedE3NN(
         "0e", "0e+1o+2e", HIDDEN, irreps_theta, num_layers=num_layers, cutoff=shapes.CUTOFF, num_neighbors=IN_PHASE
     )
-    with (
-        torch.no_grad()
-    ):  # from a start of the target's size no steps are lost on the scale, nor theta's curvature large
+    # An output of the target's size from the start: its scale varies by orders of magnitude between draws of weights.
+    with torch.no_grad():
         model.readout.weight *= data.y.norm() / model(data).norm()
     return train(model, lambda model: (model(data) - data.y).square().sum(), steps, penalty, polish)
 

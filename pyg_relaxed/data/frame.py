@@ -28,6 +28,7 @@ _STANDARD_SUFFIXES: Final = (
     ".lammps",
     ".lammps-data",
 )
+_CARTESIAN_SUFFIXES: Final = (".extxyz", ".xyz", ".traj", ".json", ".db", ".vasp", ".xml")
 _STANDARD_NAMES: Final = ("lammps-data", "data.", "lmp.")
 
 
@@ -47,7 +48,8 @@ def frame_of_file(path: str | Path) -> Frame:
     name = Path(path).name.lower()
     for packed in (".gz", ".bz2", ".xz"):
         name = name.removesuffix(packed)
-    standard = name.endswith(_STANDARD_SUFFIXES) or name.startswith(_STANDARD_NAMES)
+    by_prefix = name.startswith(_STANDARD_NAMES) and not name.endswith(_CARTESIAN_SUFFIXES)
+    standard = name.endswith(_STANDARD_SUFFIXES) or by_prefix
     return "standard" if standard else "cartesian"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,12 @@ import torch
 
 from ..adapters import as_atoms
 from ..checks import check_positive
-from ..o3 import PointGroup
-from ..symmetry.words import meaning
-from .diagnosis import carriers, effect, irrep_effects, isotypic_projector, kept_operations, residual_group
-from .findings import Discovery, OrderParameter
+from ..compat import o3
+from ..o3 import PointGroup, projector
+from ..o3.point_groups import is_closed
+from ..symmetry.words import meaning, strain_components
+from .diagnosis import carriers, effect, irrep_effects, kept_operations, residual_group
+from .findings import Discovery, OrderParameter, strict_bound
 from .fit import Fit, fit_distortion
 from .mapping import Mapping, map_child, primitive
 from .parent import Parent
@@ -25,11 +28,11 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-    from ..compat import o3
     from ..symmetry import PointGroupIrrep
     from ..typing import ThetaLike
 
-REACHED = 0.01  # of the strict loss: what a refit may leave unexplained
+REACHED = 0.01  # of what no strict network can explain: what a refit may leave unexplained
+STRAIN = o3.Irrep("2e")
 
 
 @contextmanager
@@ -90,14 +93,15 @@ def discover(
         raise ValueError(f"'num_seeds' and 'steps' must be at least 1 (got {num_seeds} and {steps})")
     check_positive("symprec", symprec)
     child = as_atoms(child)
-    found = map_child(as_atoms(parent), child, symprec)
+    exact = Parent.from_atoms(primitive(as_atoms(parent), symprec), symprec).atoms
+    found = map_child(exact, child, symprec)
     symmetry = Parent.from_atoms(found.parent, symprec)
     mapping, operation = symmetry.canonical(found)
     child_group, child_space_group = _child_symmetry(child, mapping, symprec)
     if len(child_group) > len(symmetry.group):
         raise ValueError(
             f"the child ({child_space_group}) is more symmetric than the parent ({symmetry.space_group}): "
-            f"did you swap them?"
+            f"did you swap them, or is the parent noisier than symprec={symprec} Å?"
         )
     # What cannot be judged afterwards is said before the training.
     target = symmetry.vector(mapping.displacement, mapping.strain)
@@ -117,7 +121,12 @@ def discover(
 
     def refit(labels: list[str]) -> float:
         # Without penalty and polished, so that it fails for want of symmetry and not of training.
-        stage, subspace = f"{' and '.join(labels)} alone", _only(symmetry, labels)
+        # The network may break what these effects break, along their directions and no further.
+        effects = sum((moved[label][best] for label in labels), np.zeros_like(target))
+        kept = symmetry.changes(effects) < symprec
+        operations = symmetry.group.operations[kept]
+        group = PointGroup.from_operations(operations) if is_closed(operations) else residual.group
+        stage, subspace = f"{' and '.join(labels)} alone", partial(projector, group)
         options = {"steps": 100, "polish": 50, "penalty": 0.0, "seed": seeds[best], "subspace": subspace}
         return train(stage, **options).loss
 
@@ -128,21 +137,25 @@ def discover(
     best = int(np.argmin([fit.loss for fit in fits]))
     residual = residuals[best]
 
-    order_parameters = []
+    order_parameters: list[OrderParameter] = []
+    moved: dict[str, list[np.ndarray]] = {}
     for irrep in symmetry.irreps:
         # What the residual group forbids is noise below symprec.
         effects = [
             symmetry.symmetric_part(effect(fit, symmetry, irrep), other.group)
             for fit, other in zip(fits, residuals, strict=True)
         ]
-        if irrep.is_trivial or max(map(symmetry.change, effects)) < symprec:
+        # As for the group: what counts is the change of the distortion under the parent's operations.
+        if irrep.is_trivial or max(symmetry.changes(vector).max() for vector in effects) < symprec:
             continue
+        moved[irrep.label] = effects
         loss = refit([irrep.label])
         order_parameters.append(_order_parameter(symmetry, irrep, fits, effects, symprec, loss))
     order_parameters.sort(key=lambda parameter: parameter.refit_loss)
-    # The least set that explains the child: the best irrep alone, else with the next best ones.
+    # The least set that explains the child, found greedily: the best irrep alone, else with the next best ones.
     primary, loss = order_parameters[:1], order_parameters[0].refit_loss if order_parameters else 0.0
-    while loss > REACHED * strict.loss and len(primary) < len(order_parameters):
+    bound = strict_bound(symmetry, target, fits[best].model)
+    while loss > REACHED * bound and len(primary) < len(order_parameters):
         primary = order_parameters[: len(primary) + 1]
         loss = refit([parameter.label for parameter in primary])
 
@@ -176,12 +189,6 @@ def _child_symmetry(child: Atoms, mapping: Mapping, symprec: float) -> tuple[Poi
     return group, f"{dataset.international} ({dataset.number})"
 
 
-def _only(parent: Parent, labels: list[str]) -> Callable[[o3.Irreps], np.ndarray]:
-    """Return, for the irreps of a theta, the projector on what is invariant or of these irreps of the parent."""
-    kept = [irrep for irrep in parent.irreps if irrep.is_trivial or irrep.label in labels]
-    return lambda irreps: np.sum([isotypic_projector(parent, irrep, irreps) for irrep in kept], axis=0)
-
-
 def _order_parameter(
     parent: Parent,
     irrep: PointGroupIrrep,
@@ -190,13 +197,17 @@ def _order_parameter(
     symprec: float,
     refit_loss: float,
 ) -> OrderParameter:
-    seen = [vector for vector in effects if parent.change(vector) >= symprec]
-    directions = np.array([parent.direction(irrep, vector) for vector in seen])
+    seen = [vector for vector in effects if parent.changes(vector).max() >= symprec]
+    carrier, directions = irrep.carrier, np.array([parent.direction(irrep, vector) for vector in seen])
+    strains = [strain_components(parent.split(vector)[1]) for vector in seen]
+    if all(2 * np.linalg.norm(parent.edge * s) > np.linalg.norm(v) for s, v in zip(strains, seen, strict=True)):
+        # Mostly strain: tell it as such, even where an axial vector transforms alike.
+        carrier, directions = STRAIN, np.array([strain / np.linalg.norm(strain) for strain in strains])
     cosines = np.clip(directions @ directions[0], -1, 1)
     parts = [parent.split(vector) for vector in effects]
     return OrderParameter(
         kpoint="GM",
-        irrep=str(irrep.carrier),
+        irrep=str(carrier),
         label=irrep.label,
         direction=directions[0],
         direction_spread=float(np.degrees(np.arccos(cosines.min()))),
@@ -204,7 +215,7 @@ def _order_parameter(
         strains=[float(np.linalg.norm(strain)) for _, strain in parts],
         sources=sorted({ir for fit in fits for ir in carriers(fit, parent, irrep)}),
         num_seeds=len(seen),
-        words=meaning(irrep.carrier, directions[0], parent.axes),
+        words=meaning(carrier, directions[0], parent.axes),
         refit_loss=refit_loss,
         primary=False,
     )

@@ -16,6 +16,7 @@ from ..symmetry.words import meaning, operation_name
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from ..models import RelaxedDistortion
     from .diagnosis import ResidualGroup
     from .fit import Fit
     from .mapping import Mapping
@@ -24,13 +25,19 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
+def strict_bound(parent: Parent, target: np.ndarray, model: RelaxedDistortion) -> float:
+    """Return the least loss of a network that keeps the parent's symmetry, for a distortion ``[3 N + 9]`` in Å."""
+    displacement, strain = parent.split(target - parent.symmetric_part(target))
+    return float(((displacement / model.displacement_scale) ** 2).sum() + ((strain / model.strain_scale) ** 2).sum())
+
+
 @dataclass(frozen=True, eq=False)
 class OrderParameter:
     """One irrep of the parent that theta needs, with what it does, as far as the residual group allows it.
 
     Args:
         kpoint (str): Point of the Brillouin zone, ``"GM"`` for the zone centre.
-        irrep (str): The irrep of O(3) of lowest degree that carries it, e.g. ``"1o"``.
+        irrep (str): The irrep of O(3) of lowest degree that carries it, e.g. ``"1o"``; ``"2e"`` if it is mostly strain.
         label (str): Its Mulliken symbol in the parent's point group, e.g. ``"T1u"``.
         direction (ndarray): Unit vector ``[2 l + 1]`` of ``irrep`` in the parent's axes; Cartesian for l = 1.
         direction_spread (float): Largest angle to it over the seeds, degrees.
@@ -38,10 +45,10 @@ class OrderParameter:
             squares over the parent's primitive cell, Å.
         strains (list[float]): For each seed the strain lost with it switched off, Frobenius norm.
         sources (list[str]): Irreps of theta whose part in it survived.
-        num_seeds (int): In how many seeds it changed the distortion by ``symprec`` or more.
+        num_seeds (int): In how many seeds operations of the parent change its effect by ``symprec`` or more.
         words (str): What it is physically, e.g. ``"polar vector along [001]"``.
-        refit_loss (float): Loss of a network that may break symmetry by this irrep alone.
-        primary (bool): Whether it belongs to the least set that still explains the child.
+        refit_loss (float): Loss of a network that keeps the isotropy subgroup of this irrep's effect.
+        primary (bool): Whether it belongs to the least set that still explains the child, found greedily.
     """
 
     kpoint: str
@@ -171,11 +178,7 @@ class Discovery:
     def strict_bound(self) -> float:
         """The least loss that any network can have that keeps the parent's symmetry."""
         target = self.parent.vector(self.mapping.displacement, self.mapping.strain)
-        displacement, strain = self.parent.split(target - self.parent.symmetric_part(target))
-        model = self.fits[self.best].model
-        return float(
-            ((displacement / model.displacement_scale) ** 2).sum() + ((strain / model.strain_scale) ** 2).sum()
-        )
+        return strict_bound(self.parent, target, self.fits[self.best].model)
 
     @cached_property
     def deviation(self) -> float:

@@ -11,12 +11,37 @@ import spglib
 
 from ..o3 import PointGroup, representation
 from ..symmetry import PointGroupIrrep, point_group_irreps
-from ..symmetry.words import quadrupole
+from ..symmetry.words import quadrupole, strain_components
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from .mapping import Mapping
+
+
+def symmetrised(atoms: Atoms, rotations: np.ndarray, translations: np.ndarray, permutations: np.ndarray) -> Atoms:
+    """Return a nearly symmetric crystal made exactly symmetric, its axes kept.
+
+    Args:
+        atoms (Atoms): The crystal.
+        rotations (ndarray): Of its operations, integer, on fractional coordinates, ``[n, 3, 3]``.
+        translations (ndarray): Of its operations, fractional, ``[n, 3]``.
+        permutations (ndarray): Operation ``g`` takes atom ``i`` to the place of atom ``permutations[g, i]``.
+    """
+    scaled = atoms.get_scaled_positions(wrap=False)
+    mean = np.zeros_like(scaled)
+    for W, t, images in zip(rotations, translations, permutations, strict=True):
+        moved = scaled @ W.T + t
+        mean[images] += scaled[images] + (moved - scaled[images] - np.round(moved - scaled[images]))
+    columns = atoms.cell.array.T
+    metric = np.mean([W.T @ columns.T @ columns @ W for W in rotations], axis=0)
+    inverse = np.linalg.inv(columns)
+    values, vectors = np.linalg.eigh(inverse.T @ metric @ inverse)  # the square of the smallest stretch that does it
+    stretch = vectors * np.sqrt(values) @ vectors.T
+    exact = atoms.copy()
+    exact.set_cell((stretch @ columns).T)
+    exact.set_scaled_positions(mean / len(rotations))
+    return exact
 
 
 @dataclass(frozen=True)
@@ -44,7 +69,9 @@ class Parent:
 
     @classmethod
     def from_atoms(cls, atoms: Atoms, symprec: float = 0.01) -> Parent:
-        """Find the symmetry of a primitive cell with spglib.
+        """Find the symmetry of a primitive cell with spglib, and give it that symmetry exactly.
+
+        What is below the tolerance would otherwise break the symmetry of a strict network's input.
 
         Args:
             atoms (Atoms): The cell.
@@ -63,6 +90,7 @@ class Parent:
         group = PointGroup.from_operations(U @ V)
         space_group = f"{dataset.international} ({dataset.number})"
         standard = dataset.std_rotation_matrix
+        atoms = symmetrised(atoms, dataset.rotations, dataset.translations, np.array(permutations))
         return cls(atoms, group, space_group, np.array(permutations), dataset.std_lattice @ standard, standard)
 
     @property
@@ -156,12 +184,18 @@ class Parent:
         Several copies of the irrep count together: the direction is the one they share, or the main one. Its sign is
         that of the polar vector or the strain where they belong to the irrep, else its largest component is positive.
         """
-        components = irrep.transfers(self.representation) @ vector  # [dim, 3 N + 9]
-        values, vectors = np.linalg.eigh(components @ components.T)
-        main = vectors[:, values.argmax()]
-        to_axes = representation(str(irrep.carrier), self.standard.T).numpy()
-        direction = to_axes @ irrep.basis.T @ main
         displacement, strain = self.split(vector)
+        to_axes = representation(str(irrep.carrier), self.standard.T).numpy()
+        carried = {"1o": self.polar_vector(displacement), "2e": strain_components(strain)}
+        concrete = irrep.basis @ to_axes.T @ carried.get(str(irrep.carrier), np.zeros(irrep.carrier.dim))
+        if irrep.norm == 2 and np.linalg.norm(concrete) > 1e-9:
+            # Of a pair of complex conjugate irreps the components fix a direction only up to a rotation within it.
+            main = concrete / np.linalg.norm(concrete)
+        else:
+            components = irrep.transfers(self.representation) @ vector  # [dim, 3 N + 9]
+            values, vectors = np.linalg.eigh(components @ components.T)
+            main = vectors[:, values.argmax()]
+        direction = to_axes @ irrep.basis.T @ main
         if irrep.carrier.l == 1 and irrep.carrier.p == -1:
             sign = direction @ self.polar_vector(displacement)
         elif irrep.carrier.l == 2 and irrep.carrier.p == 1:

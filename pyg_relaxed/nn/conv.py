@@ -200,6 +200,8 @@ class RelaxedConv(MessagePassing):
         """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics computed before."""
         if isinstance(x, Tensor):
             x = (x, x)
+        elif self.flow != "source_to_target":
+            raise ValueError("bipartite 'x' needs flow='source_to_target': flip 'edge_index' instead")
         check_features("x", x[0], self.irreps_in, self._dims[0], self.linear.weight)
         if x[1] is not None and x[1] is not x[0]:
             check_features("x", x[1], self.irreps_in_target, self._dims[1], self.linear.weight)
@@ -241,6 +243,7 @@ class RelaxedConv(MessagePassing):
             and not any(hooks)
             and type(self).message is RelaxedConv.message
             and type(self).aggregate is MessagePassing.aggregate
+            and type(self).update is MessagePassing.update
             and self.aggr in ("add", "sum")
             and self.flow == "source_to_target"
         )

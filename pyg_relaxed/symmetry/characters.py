@@ -12,7 +12,7 @@ from ..compat import o3
 from ..o3 import PointGroup, point_group, representation
 from ..o3.point_groups import rotation_axis, rotation_order
 
-CARRIER_LMAX = 9  # A1u of m-3m is the last to appear
+CARRIER_LMAX = 9  # far above what the 32 groups need
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,9 @@ def point_group_irreps(group: str | PointGroup) -> tuple[PointGroupIrrep, ...]:
     carriers = [o3.Irrep(l, p) for l in range(CARRIER_LMAX + 1) for p in ((-1) ** l, -((-1) ** l))]
     irreps = []
     for characters in _characters(group.operations):
-        carrier = next(ir for ir in carriers if _multiplicity(characters, group.operations, ir))
+        carrier = next((ir for ir in carriers if _multiplicity(characters, group.operations, ir)), None)
+        if carrier is None:
+            raise ValueError(f"no irrep of O(3) up to l = {CARRIER_LMAX} holds an irrep of {group.hermann_mauguin}")
         D = representation(o3.Irreps([(1, ir) for ir in [carrier]]), group.operations).numpy()
         basis = _one_copy(characters, D)
         irreps.append(PointGroupIrrep(landmarks.label(characters), characters, basis @ D @ basis.T, carrier, basis))

@@ -73,6 +73,11 @@ def quadrupole(vector: np.ndarray) -> np.ndarray:
     return clebsch_gordan(1, 1, 2).numpy() @ vector
 
 
+def strain_components(strain: np.ndarray) -> np.ndarray:
+    """Return the traceless part of a symmetric matrix ``[3, 3]`` in e3nn's basis of l = 2, ``[5]``, same norm."""
+    return np.einsum("ijm,ij->m", clebsch_gordan(1, 1, 2).numpy(), strain)
+
+
 def meaning(ir: o3.Irrep, vector: np.ndarray, axes: np.ndarray | None = None) -> str:
     """Return what an element of an irrep of O(3) is, e.g. ``"polar vector along [001]"``.
 

@@ -79,16 +79,18 @@ def indium():
 
 def zinc_oxide():
     cell = [3.25, 3.25, 5.2, 90, 90, 120]
-    parent = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 1 / 4), (1 / 3, 2 / 3, 3 / 4)], 194, cellpar=cell)
-    child = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 0), (1 / 3, 2 / 3, 0.382)], 186, cellpar=cell)
+    parent = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 1 / 4), (1 / 3, 2 / 3, 3 / 4)], spacegroup=194, cellpar=cell)
+    child = from_space_group(["Zn", "O"], [(1 / 3, 2 / 3, 0), (1 / 3, 2 / 3, 0.382)], spacegroup=186, cellpar=cell)
     return parent, child
 
 
 def lithium_niobate():
     cell = [5.15, 5.15, 13.86, 90, 90, 120]
-    parent = from_space_group(["Li", "Nb", "O"], [(0, 0, 0.25), (0, 0, 0), (0.06, 1 / 3, 1 / 12)], 167, cellpar=cell)
+    parent = from_space_group(
+        ["Li", "Nb", "O"], [(0, 0, 0.25), (0, 0, 0), (0.06, 1 / 3, 1 / 12)], spacegroup=167, cellpar=cell
+    )
     places = [(0, 0, 0.279), (0, 0, 0), (0.0474, 0.3433, 0.0634)]
-    return parent, from_space_group(["Li", "Nb", "O"], places, 161, cellpar=cell)
+    return parent, from_space_group(["Li", "Nb", "O"], places, spacegroup=161, cellpar=cell)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +158,51 @@ def test_axes_origin_order_setting_and_class_of_the_child_do_not_matter():
         np.testing.assert_allclose(report["distortion"][key], expected["distortion"][key], atol=1e-5)
     for group in (result.residual_group, result.child_point_group):
         assert group.is_subgroup_of(found("R3m").residual_group, tol=1e-4)
+
+
+def test_a_noisy_parent_is_taken_for_what_it_is():
+    """Below symprec it is symmetric, and so is what the strict network sees."""
+    parent = crystal("Pm-3m")
+    parent.positions += np.random.default_rng(0).normal(size=(5, 3)) * 1e-3
+    result = pr.discover(parent, crystal("P4mm"), num_seeds=1, steps=STEPS)
+    check_ferroelectric(result, "P4mm")
+    assert result.strict_loss == pytest.approx(result.strict_bound, rel=1e-3)
+
+
+def test_a_distortion_as_small_as_symprec_has_an_order_parameter():
+    child = crystal("Pm-3m")
+    child.positions[1, 2] += 0.0108
+    result = pr.discover(crystal("Pm-3m"), child, num_seeds=1, steps=STEPS)
+    assert result.headline() == "m-3m to 4mm: polar vector along [001], one of 6 domains"
+    assert len(result.to_dict()["domains"]) == 6
+
+
+def calcium_oxide(angle):
+    """A crystal of point group 4/m, whose E irreps are complex, and a shift within the plane."""
+    parent = from_space_group(["Ca", "O"], [(0, 0, 0), (0.2, 0.3, 0)], spacegroup=83, cellpar=[5, 5, 4, 90, 90, 90])
+    child = parent.copy()
+    child.positions[0] += 0.1 * np.array([np.cos(angle), np.sin(angle), 0])
+    return parent, child
+
+
+def test_the_direction_within_a_complex_irrep_is_that_of_the_displacement():
+    """One in eight of the plane is canonical; the rest are its images."""
+    angle = np.radians(20)
+    result = pr.discover(*calcium_oxide(angle), num_seeds=1, steps=60)
+    images = [np.round(R @ result.primary[0].direction, 2).tolist() for R in result.domains]
+    assert np.round([np.cos(angle), np.sin(angle), 0], 2).tolist() in images
+
+
+def test_a_shear_is_no_axial_vector():
+    """In 4/mmm both are Eg; what moved is the cell."""
+    parent = from_space_group(
+        ["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.6, 4.6, 2.96, 90, 90, 90]
+    )
+    child = parent.copy()
+    child.set_cell(child.cell.array @ [[1, 0, 0.02], [0, 1, 0], [0.02, 0, 1]], scale_atoms=True)
+    result = pr.discover(parent, child, num_seeds=1, steps=60)
+    assert result.primary[0].label == "Eg"
+    assert result.primary[0].words.startswith("strain-like tensor")
 
 
 def test_the_parents_axes_are_free():
