@@ -29,11 +29,11 @@ PAPER_LOSS = "0.000000 (epoch 200)"
 PAPER = {"0e": 1, "0o": 0, "1o": 0, "1e": 0, "2e": 0, "2o": 0, "3o": 0, "3e": 0, "4e": 2, "4o": 0}
 
 
-# %% Relaxed, relaxed with a penalty on theta, and strict. No L-BFGS: it blows up the rounding noise of what m-3m forbids.
+# %% Relaxed, relaxed with a penalty on theta, strict. No L-BFGS: it blows up rounding noise that m-3m forbids.
 def solve(seed: int) -> tuple[Fit, Fit, Fit]:
     data = shapes.deformation("cube")
     relaxed = training.fit_shape(data, seed)
-    penalised = training.fit_shape(data, seed, penalty=1e-2)
+    penalised = training.fit_shape(data, seed, penalty=0.1)
     strict = training.fit_shape(data, seed, irreps_theta=None)
     return relaxed, penalised, strict
 

@@ -66,12 +66,13 @@ def generators(irreps: IrrepsLike) -> Tensor:
     """
     irreps = o3.Irreps(irreps)
     L = torch.zeros(3, irreps.dim, irreps.dim, dtype=torch.float64)
-    # The coupling l x 1 -> l is unique, so the generators are its coefficients up to scale; the sign is that of l = 1.
-    sign = torch.sign(o3.wigner_3j(1, 1, 1, dtype=torch.float64)[1, 2, 0])
     for (mul, ir), s in zip(irreps, irreps.slices(), strict=True):
         if ir.l == 0:
             continue
+        # The coupling l x 1 -> l is unique, so the generators are its coefficients up to scale. The sign of these
+        # differs between releases of e3nn; that of a generator follows from [L_x, L_y] = L_z.
         C = o3.wigner_3j(ir.l, 1, ir.l, dtype=torch.float64).transpose(0, 1)
+        sign = torch.sign(((C[0] @ C[1] - C[1] @ C[0]) * C[2]).sum())
         for start in range(s.start, s.start + mul * ir.dim, ir.dim):
             block = slice(start, start + ir.dim)
             L[:, block, block] = sign * (ir.l * (ir.l + 1) * (2 * ir.l + 1)) ** 0.5 * C

@@ -112,8 +112,10 @@ class RelaxedWeights(torch.nn.Module):
             )
         if not theta.isfinite().all():
             raise ValueError(f"'theta' must be finite (got {theta.tolist()})")
+        held = theta - self.free @ theta
+        held[held.abs() <= 10 * torch.finfo(held.dtype).eps * theta.norm()] = 0  # rounding would outlive the lasso
         self.weight.copy_(theta)
-        self.frozen.copy_(theta - self.free @ theta)
+        self.frozen.copy_(held)
         return self
 
     @torch.no_grad()
@@ -182,6 +184,8 @@ class RelaxedWeights(torch.nn.Module):
             ValueError: If theta has no such irrep.
         """
         keep = 1 - self._mask([irreps] if isinstance(irreps, str) else irreps)
+        if (keep[:, None] * self.free - self.free * keep).abs().max() > 1e-5:
+            raise ValueError("a restriction in force mixes these irreps with others: unfreeze() first")
         theta = self()
         self.free.copy_(keep[:, None] * self.free * keep)
         return self.set_(theta)

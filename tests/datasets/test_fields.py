@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_the_integrator_is_of_fourth_order():
         position, speed = follow(E, B, velocity, n + 1, end / n)
         true_position, true_speed = exact(torch.zeros(3, dtype=torch.float64), velocity, E, B, [end])
         errors.append((position[-1] - true_position[0]).norm() + (speed[-1] - true_speed[0]).norm())
-    orders = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert orders == pytest.approx([4, 4], abs=0.1)
 
 

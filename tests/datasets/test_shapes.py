@@ -13,7 +13,7 @@ def symmetries(data, lmax=2):
     """The operations of m-3m that map the task to itself: each takes a vertex to one whose target is the turned one."""
     kept = []
     for g in pr.symmetry.point_group("m-3m").operations:
-        R, D = torch.as_tensor(g), pr.o3.representation(pr.o3.theta_irreps(lmax_irreps(lmax)), g)
+        R, D = torch.as_tensor(g), pr.o3.representation(signal(lmax), g)
         distance = torch.cdist(data.pos @ R.T, data.pos)
         image = distance.argmin(1)
         assert distance.gather(1, image[:, None]).max() < 1e-12
@@ -24,7 +24,7 @@ def symmetries(data, lmax=2):
     return pr.symmetry.PointGroup.from_operations(np.array(kept))
 
 
-def lmax_irreps(lmax):
+def signal(lmax):
     return "+".join(f"{l}{'eo'[l % 2]}" for l in range(lmax + 1))
 
 
@@ -52,7 +52,7 @@ def test_peaks_turn_with_the_points(float64):
     points = torch.randn(5, 3)
     R = torch.linalg.qr(torch.randn(3, 3))[0]
     for g in (R, -R):
-        D = pr.o3.representation(lmax_irreps(3), g)
+        D = pr.o3.representation(signal(3), g)
         torch.testing.assert_close(shapes.peaks(points @ g.T, 3), shapes.peaks(points, 3) @ D.T)
 
 

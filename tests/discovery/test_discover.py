@@ -189,8 +189,8 @@ def test_the_direction_within_a_complex_irrep_is_that_of_the_displacement():
     """One in eight of the plane is canonical; the rest are its images."""
     angle = np.radians(20)
     result = pr.discover(*calcium_oxide(angle), num_seeds=1, steps=60)
-    images = [np.round(R @ result.primary[0].direction, 2).tolist() for R in result.domains]
-    assert np.round([np.cos(angle), np.sin(angle), 0], 2).tolist() in images
+    cosines = [R @ result.primary[0].direction @ [np.cos(angle), np.sin(angle), 0] for R in result.domains]
+    assert np.degrees(np.arccos(max(cosines))) < 1.0
 
 
 def test_a_shear_is_no_axial_vector():

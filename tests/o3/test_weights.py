@@ -89,7 +89,6 @@ def test_freezing_and_unfreezing():
         theta.freeze(["1o", "3o"])
 
 
-@pytest.mark.xfail(strict=True, reason="rounding of theta - free @ theta stays in 'frozen'")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_projected_theta_still_shrinks_to_exact_zeros(dtype):
     theta = weights("0e+1o+2e+3o+4e").to(dtype).project_("3m")
@@ -97,7 +96,6 @@ def test_a_projected_theta_still_shrinks_to_exact_zeros(dtype):
     assert all(norm == 0 for ir, norm in theta.norms().items() if ir != "0e")
 
 
-@pytest.mark.xfail(strict=True, reason="freeze() does not see that the restriction mixes irreps")
 def test_freezing_keeps_a_restriction_in_force():
     both = torch.zeros(11)
     both[[1, 5]] = 0.5**0.5  # 1o and 3o move together
