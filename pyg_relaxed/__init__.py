@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import kernels, models, nn, o3, optim
+from . import data, kernels, models, nn, o3, optim
 from .io import load, save
 from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
@@ -32,6 +32,7 @@ _LAZY = {
 
 __all__ = [
     "RelaxedWeights",
+    "data",
     "datasets",
     "discover",
     "from_ase",

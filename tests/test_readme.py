@@ -1,9 +1,12 @@
 import re
 from pathlib import Path
 
+README = Path(__file__).parents[1].joinpath("README.md")
 
-def test_the_code_in_the_readme_runs(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", Path(__file__).parents[1].joinpath("README.md").read_text(), re.DOTALL)
+
+def test_the_code_in_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
