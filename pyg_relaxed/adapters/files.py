@@ -43,8 +43,8 @@ def read_structure(path: str | Path) -> Atoms:
     return atoms
 
 
-def as_atoms(structure: Atoms | Structure) -> Atoms:
-    """Return a structure of ASE or pymatgen as ASE's; an ``Atoms`` object is returned as it is.
+def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
+    """Return a structure of ASE or pymatgen, or that in a file, as ASE's; an ``Atoms`` object is returned as it is.
 
     Raises:
         ValueError: If a site of a pymatgen structure is disordered.
@@ -53,6 +53,8 @@ def as_atoms(structure: Atoms | Structure) -> Atoms:
 
     if isinstance(structure, Atoms):
         return structure
+    if isinstance(structure, str | Path):
+        return read_structure(structure)
     import torch
 
     from .ase import to_ase

@@ -25,6 +25,8 @@ from .mapping import Mapping, map_child, primitive
 from .parent import Parent
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ase import Atoms
     from pymatgen.core import Structure
 
@@ -48,8 +50,8 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 def discover(
-    parent: Atoms | Structure,
-    child: Atoms | Structure,
+    parent: Atoms | Structure | str | Path,
+    child: Atoms | Structure | str | Path,
     *,
     seed: int = 0,
     num_seeds: int = 3,
@@ -66,8 +68,8 @@ def discover(
     theta, under a group penalty, keeps the irreps it needs; what they do is read from the network's outputs.
 
     Args:
-        parent (Atoms or Structure): The crystal of high symmetry.
-        child (Atoms or Structure): The distorted crystal, in any setting, axes, origin and order of atoms.
+        parent (Atoms, Structure or path): The crystal of high symmetry.
+        child (Atoms, Structure or path): The distorted crystal, in any setting, axes, origin and order of atoms.
         seed (int, optional): The first seed of the weights. (default: :obj:`0`)
         num_seeds (int, optional): Number of seeds, over which the spread is taken. (default: :obj:`3`)
         symprec (float, optional): What counts as a difference, Å. (default: :obj:`0.01`)

@@ -39,11 +39,11 @@ def structures(result: Discovery) -> go.Figure:
         figure.add_trace(trace, 1, 2)
     # Both crystals to one scale.
     corners = np.concatenate([places(atoms, *images) for atoms in (result.parent.atoms, result.distorted())])
-    middle, half = (corners.min(0) + corners.max(0)) / 2, 0.62 * np.ptp(corners, axis=0).max()
+    middle, half = (corners.min(0) + corners.max(0)) / 2, 0.6 * np.ptp(corners, axis=0).max()
     ranges = {
         f"{axis}axis": {**HIDDEN_AXIS, "range": [m - half, m + half]} for axis, m in zip("xyz", middle, strict=True)
     }
-    return _laid_out(figure, 420).update_scenes(**ranges, aspectmode="cube")
+    return _laid_out(figure, 420).update_scenes(**ranges, aspectratio={"x": 1.5, "y": 1.5, "z": 1.5})
 
 
 def signals(result: Discovery) -> go.Figure:

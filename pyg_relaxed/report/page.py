@@ -17,6 +17,7 @@ from ..io import save
 if TYPE_CHECKING:
     from ..discovery import Discovery
 
+PICTURES = ("summary", "structure", "theta", "weights", "losses")
 PACKAGES = ("pyg-relaxed", "torch", "torch-geometric", "e3nn", "spglib", "ase")
 
 
@@ -35,7 +36,7 @@ def write(result: Discovery, directory: str | Path, title: str | None = None) ->
     formula = result.parent.atoms.symbols.formula.reduce()[0].format("metal")
     title = title or f"{formula}: {result.parent.space_group} to {result.child_space_group}"
     report = {**result.to_dict(), "title": title, "versions": versions()}
-    # All or nothing: a page beside the numbers of another run would be worse than no page.
+    # Nothing is replaced before all is written; the page comes last, and no picture of an earlier run stays beside it.
     with tempfile.TemporaryDirectory(dir=directory) as temporary:
         new = Path(temporary)
         (new / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -48,8 +49,10 @@ def write(result: Discovery, directory: str | Path, title: str | None = None) ->
 
             pictures = save_pictures(result, new)
         (new / "index.html").write_text(_page(result, report, pictures), encoding="utf-8")
-        for file in new.iterdir():
+        for file in sorted(new.iterdir(), key=lambda file: file.name == "index.html"):
             file.replace(directory / file.name)
+        for name in {f"{name}.png" for name in PICTURES} - set(pictures):
+            (directory / name).unlink(missing_ok=True)
     return directory / "index.html"
 
 

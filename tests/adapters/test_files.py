@@ -67,5 +67,6 @@ def test_what_is_no_structure_is_refused(tmp_path):
 def test_atoms_pass_through():
     atoms = structures.load("BaTiO3_P4mm")
     assert as_atoms(atoms) is atoms
+    assert as_atoms(structures.path("BaTiO3_P4mm")) == read_structure(structures.path("BaTiO3_P4mm"))
     again = as_atoms(AseAtomsAdaptor.get_structure(atoms))
     np.testing.assert_allclose(again.positions, atoms.positions, rtol=0, atol=1e-14)  # pymatgen keeps fractions

@@ -49,6 +49,9 @@ def test_files_beside_the_page(page, result):
 
 
 def test_without_the_extra_there_is_a_page_without_figures(result, tmp_path, monkeypatch):
+    directory = tmp_path / "new" / "directory"
+    directory.mkdir(parents=True)
+    (directory / "summary.png").write_bytes(b"of another run")
     monkeypatch.setattr("pyg_relaxed.report.page.find_spec", lambda name: None)
     page = write(result, tmp_path / "new" / "directory")
     assert {file.name for file in page.parent.iterdir()} == FILES
