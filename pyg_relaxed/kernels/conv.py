@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..checks import check_edge_index, check_last_dim, parse_irreps
 from ..compat import o3
+from .backends import check_backend, choose
+from .cpu import sorted_edges, to_receivers
 from .paths import PathTable
 from .reference import ReferenceBackend
 
@@ -34,6 +36,8 @@ class TensorProductConv(torch.nn.Module):
             the paths, see :attr:`irreps_out`. Give either this or ``lmax``.
         layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost, of x and y.
             (default: ``"mul_ir"``)
+        backend (str, optional): ``"cpu"``, C compiled for these irreps; ``"torch"``, the reference, always there; or
+            ``"auto"``, the fastest that takes the device and the dtype. (default: ``"auto"``)
 
     Shapes:
         - **x:** ``[N, irreps_in.dim]``
@@ -65,8 +69,10 @@ class TensorProductConv(torch.nn.Module):
         *,
         irreps_out: IrrepsLike | None = None,
         layout: str = "mul_ir",
+        backend: str = "auto",
     ) -> None:
         super().__init__()
+        check_backend(backend)
         if layout not in LAYOUTS:
             raise ValueError(f"'layout' must be one of {LAYOUTS} (got '{layout}')")
         self.irreps_in = parse_irreps("irreps_in", irreps_in)
@@ -77,7 +83,9 @@ class TensorProductConv(torch.nn.Module):
         self.irreps_out = self.table.irreps_out
         self.weight_numel = self.table.weight_numel
         self._dims = (self.irreps_in.dim, self.irreps_sh.dim)
-        self.backend = ReferenceBackend(self.table)
+        self.backend = backend
+        self._spec = self.table.spec
+        self.reference = ReferenceBackend(self.table)
         if layout == "ir_mul":
             to_mul_ir = _transposition(self.irreps_in)
             self.register_buffer("_order_in", to_mul_ir, False)
@@ -90,14 +98,20 @@ class TensorProductConv(torch.nn.Module):
         self._check(x, sh, weight)
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        backend = "torch"
+        if x.dtype == sh.dtype == weight.dtype:
+            backend = choose(self.backend, self._spec, x.device.type, x.dtype)
+        if backend == "cpu":
+            order = sorted_edges(edge_index, x.shape[0], num_nodes)
+            return to_receivers(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
         if self.layout == "mul_ir":
-            return self.backend(x, sh, weight, edge_index, num_nodes)
-        return self.backend(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]
+            return self.reference(x, sh, weight, edge_index, num_nodes)
+        return self.reference(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]
 
     def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
         """Return the product of each edge before the sum, ``[E, irreps_out.dim]``, in layout ``"mul_ir"``."""
         self._check(x_j, sh, weight)
-        return self.backend.messages(x_j, sh, weight)
+        return self.reference.messages(x_j, sh, weight)
 
     def _check(self, x: Tensor, sh: Tensor, weight: Tensor) -> None:
         check_last_dim("x", x, self.irreps_in, self._dims[0])

@@ -80,6 +80,24 @@ class PathTable:
             weight += mul * mul_sh
         self.weight_numel = weight
 
+    @classmethod
+    def from_spec(cls, spec: str) -> PathTable:
+        """Return the table that :attr:`spec` names."""
+        irreps_in, irreps_sh, irreps_out = (o3.Irreps(part) for part in spec.split(","))
+        return cls(irreps_in, irreps_sh, irreps_out=irreps_out)
+
+    @property
+    def spec(self) -> str:
+        """The table as a string, from which :meth:`from_spec` makes it again: operators take no objects."""
+        return f"{self.irreps_in},{self.irreps_sh},{self.irreps_out}"
+
+    def position(self, k: int) -> tuple[int, int]:
+        """Return where output block ``k`` begins when channels are innermost, and the stride of its components."""
+        _, ir = self.blocks[k]
+        (term,) = (n for n, (_, other) in enumerate(self.irreps_out) if other == ir)  # sorted: one term per irrep
+        before = sum(mul for mul, other in self.blocks[:k] if other == ir)
+        return self.irreps_out.slices()[term].start + before, self.irreps_out[term].mul
+
     def coefficients(self, path: Path) -> Tensor:
         """Return the coefficients of a path, ``[ir_in.dim, ir_sh.dim, ir_out.dim]``, normalisation included."""
         # e3nn: irrep_normalization="component", path_normalization="element", one path to each output block.

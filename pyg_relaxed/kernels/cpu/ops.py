@@ -1,0 +1,108 @@
+r"""The sums as operators of torch, closed under differentiation.
+
+All are derivatives of one trilinear form, :math:`T(x, s, w, g) = \sum_e \sum_p w_e\, C_p\, x_j\, s_e\, g_i`: in g (the
+convolution itself), in x, and in s and w. The derivative of each is a sum of the others, so that every order of
+derivative runs on the same three kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..paths import PathTable
+from .library import library
+
+
+@torch.library.custom_op("pyg_relaxed::to_receivers", mutates_args=(), device_types="cpu")
+def to_receivers(
+    x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
+) -> Tensor:
+    """Return dT/dg, ``[num_receivers, irreps_out.dim]``."""
+    x, sh, w = x.contiguous(), sh.contiguous(), w.contiguous()
+    return library(spec, x.dtype).receivers(x, sh, w, order, num_receivers, mul_ir)
+
+
+@torch.library.custom_op("pyg_relaxed::to_senders", mutates_args=(), device_types="cpu")
+def to_senders(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
+    """Return dT/dx, ``[num_senders, irreps_in.dim]``."""
+    g, sh, w = g.contiguous(), sh.contiguous(), w.contiguous()
+    return library(spec, g.dtype).senders(g, sh, w, order, num_senders, mul_ir)
+
+
+@torch.library.custom_op("pyg_relaxed::to_edges", mutates_args=(), device_types="cpu")
+def to_edges(
+    x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor]:
+    """Return dT/ds ``[E, irreps_sh.dim]`` and dT/dw ``[E, weight_numel]``, the latter empty unless wanted."""
+    x, sh, w, g = x.contiguous(), sh.contiguous(), w.contiguous(), g.contiguous()
+    return library(spec, x.dtype).edges(x, sh, w, g, order, want_w, mul_ir)
+
+
+@to_receivers.register_fake
+def _(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool) -> Tensor:
+    return x.new_empty(num_receivers, PathTable.from_spec(spec).irreps_out.dim)
+
+
+@to_senders.register_fake
+def _(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
+    return g.new_empty(num_senders, PathTable.from_spec(spec).irreps_in.dim)
+
+
+@to_edges.register_fake
+def _(
+    x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor]:
+    return sh.new_empty(sh.shape), w.new_empty(w.shape if want_w else 0)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+    ctx.spec, ctx.mul_ir = inputs[-2:]
+    ctx.size = inputs[-3]
+
+
+def _edges(ctx: Any, x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return the derivatives in s and w, inputs 1 and 2 of every operator, as far as they are needed."""
+    _, need_sh, need_w, *_ = ctx.needs_input_grad
+    if not (need_sh or need_w):
+        return None, None
+    dsh, dw = to_edges(x, sh, w, g, order, need_w, ctx.spec, ctx.mul_ir)
+    return dsh, dw if need_w else None
+
+
+def _receivers_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, sh, w, order = ctx.saved_tensors
+    dx = None
+    if ctx.needs_input_grad[0]:
+        dx = to_senders(g, sh, w, order, x.shape[0], ctx.spec, ctx.mul_ir)
+    return dx, *_edges(ctx, x, sh, w, g, order), None, None, None, None
+
+
+def _senders_backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+    g, sh, w, order = ctx.saved_tensors
+    dg = None
+    if ctx.needs_input_grad[0]:
+        dg = to_receivers(v, sh, w, order, g.shape[0], ctx.spec, ctx.mul_ir)
+    return dg, *_edges(ctx, v, sh, w, g, order), None, None, None, None
+
+
+def _edges_backward(ctx: Any, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, ...]:
+    x, sh, w, g, order = ctx.saved_tensors
+    rest = (ctx.spec, ctx.mul_ir)
+    dx = dg = None
+    pairs = [(vsh, w)] if vw.numel() == 0 else [(vsh, w), (sh, vw)]
+    if ctx.needs_input_grad[0]:
+        dx = sum(to_senders(g, s, v, order, x.shape[0], *rest) for s, v in pairs)
+    if ctx.needs_input_grad[3]:
+        dg = sum(to_receivers(x, s, v, order, g.shape[0], *rest) for s, v in pairs)
+    # vw meets the derivative in s and vsh the one in w: one call gives both.
+    dsh, dw = _edges(ctx, x, vsh, vw if vw.numel() else torch.zeros_like(w), g, order)
+    return dx, dsh, dw, dg, None, None, None, None
+
+
+to_receivers.register_autograd(_receivers_backward, setup_context=_keep)
+to_senders.register_autograd(_senders_backward, setup_context=_keep)
+to_edges.register_autograd(_edges_backward, setup_context=_keep)

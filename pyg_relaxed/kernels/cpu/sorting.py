@@ -1,0 +1,68 @@
+"""Edges sorted by receiver and by sender, once per graph."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .compiler import load
+
+_known = WeakTensorKeyDictionary()  # edge_index -> (its version, numbers of nodes, order)
+
+
+def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:
+    """Return the order of the edges that the sums run in, as ``sort.c`` describes it; the same graph is sorted once.
+
+    Args:
+        edge_index (Tensor): Senders and receivers, ``[2, E]``.
+        num_senders (int): Number of nodes that messages come from.
+        num_receivers (int): Number of nodes that messages go to.
+
+    Raises:
+        ValueError: If an edge names a node that does not exist.
+    """
+    if torch.compiler.is_compiling() or edge_index.is_inference():
+        return sort_edges(edge_index, num_senders, num_receivers)
+    state = (edge_index._version, num_senders, num_receivers)
+    known = _known.get(edge_index)
+    if known is None or known[0] != state:
+        known = (state, sort_edges(edge_index, num_senders, num_receivers))
+        _known[edge_index] = known
+    return known[1]
+
+
+@torch.library.custom_op("pyg_relaxed::sort_edges", mutates_args=(), device_types="cpu")
+def sort_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:
+    """Sort the edges of a graph: the operation behind :func:`sorted_edges`."""
+    edge_index = edge_index.to(torch.long).contiguous()
+    order = edge_index.new_empty(_length(edge_index, num_senders, num_receivers))
+    edges = edge_index.shape[1]
+    wrong = _library().sort(edge_index.data_ptr(), edges, num_senders, num_receivers, order.data_ptr())
+    if wrong >= 0:
+        raise ValueError(
+            f"'edge_index' sends edge {wrong} from node {edge_index[0, wrong]} to node {edge_index[1, wrong]}, "
+            f"but there are {num_senders} senders and {num_receivers} receivers"
+        )
+    return order
+
+
+@sort_edges.register_fake
+def _(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:
+    return edge_index.new_empty(_length(edge_index, num_senders, num_receivers), dtype=torch.long)
+
+
+def _length(edge_index: Tensor, num_senders: int, num_receivers: int) -> int:
+    return 4 * edge_index.shape[1] + num_receivers + 1 + num_senders + 1
+
+
+@functools.lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL:
+    library = load(Path(__file__).with_name("sort.c").read_text(encoding="utf-8"))
+    library.sort.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    library.sort.restype = ctypes.c_int64
+    return library

@@ -1,0 +1,162 @@
+"""C from the path table: straight-line code for one edge, channels innermost."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path as FilePath
+
+import torch
+
+from ..paths import Path, PathTable
+
+RUNTIME = FilePath(__file__).with_name("runtime.c")
+TYPES = {torch.float32: "float", torch.float64: "double"}
+
+
+def generate(table: PathTable, dtype: torch.dtype) -> str:
+    """Return the C source of the three sums of a path table (see ``runtime.c``) for one dtype.
+
+    Args:
+        table (PathTable): The paths.
+        dtype (torch.dtype): ``torch.float32`` or ``torch.float64``.
+
+    Example::
+
+        >>> table = PathTable(o3.Irreps("8x0e+8x1o"), o3.Irreps("0e+1o"), lmax=1)
+        >>> "static void edge_to_receiver" in generate(table, torch.float32)
+        True
+    """
+    groups = [_Group(table, list(paths)) for _, paths in groupby(table.paths, key=lambda path: path[:3])]
+    constants = {
+        "DIM_IN": table.irreps_in.dim,
+        "DIM_SH": table.irreps_sh.dim,
+        "DIM_OUT": table.irreps_out.dim,
+        "WEIGHTS": table.weight_numel,
+        "CHANNELS": max(mul for mul, _ in table.irreps_in),
+    }
+    return "\n".join(
+        [
+            f"typedef {TYPES[dtype]} real;",
+            *(f"#define {name} {value}" for name, value in constants.items()),
+            _blocks("BLOCKS_IN", table.irreps_in),
+            _blocks("BLOCKS_OUT", table.irreps_out),
+            RUNTIME.read_text(encoding="utf-8").replace("/* GENERATED */", "\n".join(_edge_functions(groups))),
+        ]
+    )
+
+
+def _edge_functions(groups: list[_Group]) -> list[str]:
+    signature = "static NOINLINE void {}(const real *restrict {}, const real *restrict sh, const real *restrict w"
+    return [
+        signature.format("edge_to_receiver", "x") + ", real *restrict y) {",
+        *(group.to_receiver() for group in groups),
+        "}",
+        signature.format("edge_to_sender", "g") + ", real *restrict y) {",
+        *(group.to_sender() for group in groups),
+        "}",
+        signature.format("edge_to_edge", "x") + ", const real *restrict g,",
+        "        real *restrict dsh, real *restrict dw) {",
+        *(group.to_edge() for group in groups),
+        "}",
+    ]
+
+
+def _blocks(name: str, irreps: object) -> str:
+    rows = ", ".join(f"{{{mul}, {ir.dim}}}" for mul, ir in irreps)  # type: ignore[attr-defined]
+    return f"#define {name} {{{rows}}}"
+
+
+class _Group:
+    """The paths from one block of x and one copy of a block of sh: they share their loads and one loop."""
+
+    def __init__(self, table: PathTable, paths: list[Path]) -> None:
+        first = paths[0]
+        self.mul, ir_in = table.irreps_in[first.i]
+        self.x = [f"x[{table.irreps_in.slices()[first.i].start + a * self.mul} + u]" for a in range(ir_in.dim)]
+        start = table.irreps_sh.slices()[first.j].start + first.v * first.ir_sh.dim
+        self.sh = [start + b for b in range(first.ir_sh.dim)]
+        self.paths = [_Code(table, path, n) for n, path in enumerate(paths)]
+
+    def to_receiver(self) -> str:
+        """Return the code of y += x sh w."""
+        lines = [f"const real x{a} = {x};" for a, x in enumerate(self.x)]
+        for path in self.paths:
+            for c, y in enumerate(path.out):
+                terms = [f"{m} * x{a}" for (a, k), m in path.matrix.items() if k == c]
+                lines.append(f"y[{y}] += w[{path.weight}] * ({' + '.join(terms)});")
+        return self._loop(lines, self._matrices())
+
+    def to_sender(self) -> str:
+        """Return the code of y += g sh w, y in the irreps of x."""
+        lines = []
+        sums: list[list[str]] = [[] for _ in self.x]
+        for path in self.paths:
+            for c, y in enumerate(path.out):
+                lines.append(f"const real g{path.n}_{c} = w[{path.weight}] * g[{y}];")
+            for (a, c), m in path.matrix.items():
+                sums[a].append(f"{m} * g{path.n}_{c}")
+        lines += [f"y{x[1:]} += {' + '.join(terms)};" for x, terms in zip(self.x, sums, strict=True) if terms]
+        return self._loop(lines, self._matrices())
+
+    def to_edge(self) -> str:
+        """Return the code of dsh += x w g, channel by channel, and of dw = x sh g."""
+        lines = [f"const real x{a} = {x};" for a, x in enumerate(self.x)]
+        sums: list[list[str]] = [[] for _ in self.sh]
+        for path in self.paths:
+            n = path.n
+            lines += [f"const real g{n}_{c} = g[{y}];" for c, y in enumerate(path.out)]
+            lines += [f"const real p{n}_{a}_{c} = x{a} * g{n}_{c};" for a, c in path.matrix]
+            terms = []
+            for b, sh in enumerate(self.sh):
+                products = [f"{value} * p{n}_{a}_{c}" for (a, k, c), value in path.coefficients.items() if k == b]
+                if products:
+                    lines.append(f"const real z{n}_{b} = {' + '.join(products)};")
+                    terms.append(f"sh[{sh}] * z{n}_{b}")
+                    sums[b].append(f"w[{path.weight}] * z{n}_{b}")
+            lines.append(f"dw[{path.weight}] = {' + '.join(terms)};")
+        lines += [
+            f"dsh[{sh} * CHANNELS + u] += {' + '.join(terms)};"
+            for sh, terms in zip(self.sh, sums, strict=True)
+            if terms
+        ]
+        return self._loop(lines, [])
+
+    def _matrices(self) -> list[str]:
+        """Return the code of the matrices sh C of all paths: scalars of the edge, the same for all channels."""
+        lines = []
+        for path in self.paths:
+            for (a, c), m in path.matrix.items():
+                terms = [
+                    f"{value} * sh[{self.sh[b]}]" for (i, b, k), value in path.coefficients.items() if (i, k) == (a, c)
+                ]
+                lines.append(f"const real {m} = {' + '.join(terms)};")
+        return lines
+
+    def _loop(self, lines: list[str], before: list[str]) -> str:
+        return "\n".join(
+            [
+                "    {",
+                *(f"        {line}" for line in before),
+                "        VECTORISE",
+                f"        for (int u = 0; u < {self.mul}; u++) {{",
+                *(f"            {line}" for line in lines),
+                "        }",
+                "    }",
+            ]
+        )
+
+
+class _Code:
+    """Names and numbers of one path in the code of its group."""
+
+    def __init__(self, table: PathTable, path: Path, n: int) -> None:
+        self.n = n
+        first, stride = path.weights
+        self.weight = f"{first} + u" if stride == 1 else f"{first} + {stride} * u"
+        start, channels = table.position(path.k)
+        self.out = [f"{start + c * channels} + u" for c in range(path.ir_out.dim)]
+        C = table.coefficients(path)
+        self.coefficients = {
+            (a, b, c): f"(real){C[a, b, c].item():.17g}" for a, b, c in torch.nonzero(C.abs() > 1e-12).tolist()
+        }
+        self.matrix = {(a, c): f"m{n}_{a}_{c}" for a, _, c in self.coefficients}
