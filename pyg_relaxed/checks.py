@@ -107,6 +107,19 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"'{name}' must be positive and finite (got {value})")
 
 
+def check_factors(hidden: Tensor, matrix: Tensor, num_edges: int, weight_numel: int) -> None:
+    """Raise unless the product of two matrices has shape ``[num_edges, weight_numel]``.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if hidden.dim() != 2 or matrix.shape != (hidden.shape[1], weight_numel) or hidden.shape[0] != num_edges:
+        raise ValueError(
+            f"'hidden' and 'matrix' must have shapes (E, H) and (H, weight_numel) with E = {num_edges} and "
+            f"weight_numel = {weight_numel} (got {tuple(hidden.shape)} and {tuple(matrix.shape)})"
+        )
+
+
 def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
     """Raise unless ``edge_index`` has shape ``[2, num_edges]`` and is integer.
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_edge_index, check_last_dim, parse_irreps
+from ..checks import check_edge_index, check_factors, check_last_dim, parse_irreps
 from ..compat import o3
 from .backends import check_backend, choose
-from .cpu import sorted_edges, to_receivers
+from .cpu import factored, sorted_edges, to_receivers
 from .paths import PathTable
 from .reference import ReferenceBackend
 
@@ -98,24 +98,57 @@ class TensorProductConv(torch.nn.Module):
         self._check(x, sh, weight)
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
-        backend = "torch"
-        if x.dtype == sh.dtype == weight.dtype:
-            backend = choose(self.backend, self._spec, x.device.type, x.dtype)
-        if backend == "cpu":
+        if self._backend(x, sh, weight) == "cpu":
             order = sorted_edges(edge_index, x.shape[0], num_nodes)
             return to_receivers(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
         if self.layout == "mul_ir":
             return self.reference(x, sh, weight, edge_index, num_nodes)
         return self.reference(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]
 
+    def factored(
+        self,
+        x: Tensor,
+        sh: Tensor,
+        hidden: Tensor,
+        matrix: Tensor,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+    ) -> Tensor:
+        """Return what :meth:`forward` does for ``weight = hidden @ matrix``, where possible without storing that.
+
+        Args:
+            x (Tensor): Node features ``[N, irreps_in.dim]``.
+            sh (Tensor): Edge features ``[E, irreps_sh.dim]``.
+            hidden (Tensor): Last hidden layer of a radial network, ``[E, H]``.
+            matrix (Tensor): Its output matrix ``[H, weight_numel]``.
+            edge_index (Tensor): Senders and receivers ``[2, E]``.
+            num_nodes (int, optional): Number of receivers where it differs from N.
+        """
+        if self._backend(x, sh, hidden, matrix) != "cpu":
+            return self(x, sh, hidden @ matrix, edge_index, num_nodes)
+        self._check_features(x, sh)
+        check_factors(hidden, matrix, sh.shape[0], self.weight_numel)
+        check_edge_index(edge_index, sh.shape[0])
+        num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        order = sorted_edges(edge_index, x.shape[0], num_nodes)
+        return factored(x, sh, hidden, matrix, order, num_nodes, self._spec, self.layout == "mul_ir")
+
     def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
         """Return the product of each edge before the sum, ``[E, irreps_out.dim]``, in layout ``"mul_ir"``."""
         self._check(x_j, sh, weight)
         return self.reference.messages(x_j, sh, weight)
 
-    def _check(self, x: Tensor, sh: Tensor, weight: Tensor) -> None:
+    def _backend(self, x: Tensor, *others: Tensor) -> str:
+        if any(other.dtype != x.dtype or other.device != x.device for other in others):
+            return "torch"  # which promotes them, or complains
+        return choose(self.backend, self._spec, x.device.type, x.dtype)
+
+    def _check_features(self, x: Tensor, sh: Tensor) -> None:
         check_last_dim("x", x, self.irreps_in, self._dims[0])
         check_last_dim("sh", sh, self.irreps_sh, self._dims[1])
+
+    def _check(self, x: Tensor, sh: Tensor, weight: Tensor) -> None:
+        self._check_features(x, sh)
         if weight.shape != (sh.shape[0], self.weight_numel):
             raise ValueError(
                 f"'weight' must have shape [E, weight_numel] = {(sh.shape[0], self.weight_numel)} "

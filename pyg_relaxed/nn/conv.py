@@ -210,12 +210,12 @@ class RelaxedConv(MessagePassing):
         if self.contraction is not None:
             edge_sh = edge_sh @ self.contraction(theta)
         edge_sh = edge_sh * (self.envelope(length, self.cutoff) / self.num_neighbors**0.5).unsqueeze(1)
-        weight = self.radial(length, edge_attr)
 
         if self._can_fuse():
             num_targets = size[1] if size is not None else (x[0] if x[1] is None else x[1]).shape[0]
-            out = self.kernel(x[0], edge_sh, weight, edge_index, num_targets)
+            out = self._fused(x[0], edge_index, length, edge_sh, edge_attr, num_targets)
         else:
+            weight = self.radial(length, edge_attr)
             # propagate_type: (x: OptPairTensor, edge_sh: Tensor, weight: Tensor)
             out = self.propagate(edge_index, x=x, edge_sh=edge_sh, weight=weight, size=size)
 
@@ -226,6 +226,14 @@ class RelaxedConv(MessagePassing):
         if self.self_connection is not None and x[1] is not None:
             sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1])
         return sum_over_neighbours
+
+    def _fused(
+        self, x: Tensor, edge_index: Tensor, length: Tensor, edge_sh: Tensor, edge_attr: OptTensor, num_targets: int
+    ) -> Tensor:
+        if isinstance(self.radial, Radial):
+            hidden, matrix = self.radial.hidden(length, edge_attr), self.radial.matrix()
+            return self.kernel.factored(x, edge_sh, hidden, matrix, edge_index, num_targets)
+        return self.kernel(x, edge_sh, self.radial(length, edge_attr), edge_index, num_targets)
 
     def message(self, x_j: Tensor, edge_sh: Tensor, weight: Tensor) -> Tensor:
         """Return the message of each edge."""

@@ -74,6 +74,15 @@ class Radial(torch.nn.Module):
 
     def forward(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """Return the weights of each edge."""
+        return self.hidden(length, edge_attr) @ self.matrix()
+
+    def matrix(self) -> Tensor:
+        """Return the matrix of the last layer, ``[H, weight_numel]``, scaled as e3nn does."""
+        last = self.mlp[-1]
+        return last.weight / (last.h_in * last.var_in / last.var_out) ** 0.5
+
+    def hidden(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
+        """Return what the last layer is applied to, ``[E, H]``."""
         # At zero length the Bessel functions are 0 / 0.
         length = length.clamp(min=1e-6 * self.cutoff)
         basis = soft_one_hot_linspace(length, 0.0, self.cutoff, self.num_basis, basis="bessel", cutoff=True)
@@ -86,7 +95,9 @@ class Radial(torch.nn.Module):
             basis = torch.cat([basis, edge_attr], dim=1)
         elif edge_attr is not None:
             raise ValueError(f"this layer takes no 'edge_attr' (got {tuple(edge_attr.shape)}): pass edge_dim=...")
-        return self.mlp(basis)
+        for layer in list(self.mlp)[:-1]:
+            basis = layer(basis)
+        return basis
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.weight_numel}, cutoff={self.cutoff}, num_basis={self.num_basis})"

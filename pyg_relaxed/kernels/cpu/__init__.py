@@ -1,7 +1,8 @@
 """The CPU backend: C generated from the path table, compiled once per irreps and dtype."""
 
 from .compiler import CompilerError, find_compiler
+from .factored import factored
 from .ops import to_edges, to_receivers, to_senders
 from .sorting import sorted_edges
 
-__all__ = ["CompilerError", "find_compiler", "sorted_edges", "to_edges", "to_receivers", "to_senders"]
+__all__ = ["CompilerError", "factored", "find_compiler", "sorted_edges", "to_edges", "to_receivers", "to_senders"]

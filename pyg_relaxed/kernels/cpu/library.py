@@ -12,18 +12,27 @@ from torch import Tensor
 
 from ..paths import PathTable
 from .compiler import load
+from .sorting import Order
 from .source import generate
 
-RECEIVERS, SENDERS, EDGES, TRANSPOSE_IN, TRANSPOSE_OUT = range(5)
+KINDS = (
+    *("receivers", "senders", "edges", "senders_of_part"),
+    *("in_to_ir_mul", "out_to_ir_mul", "in_to_mul_ir", "out_to_mul_ir"),
+)
 TASKS_PER_THREAD = 8  # rows differ in cost: threads that are done early take another task
+HUGE_PAGE = 1 << 21
+MADV_HUGEPAGE = 14
 
 
 class _Sum(ctypes.Structure):
     """The structure ``Sum`` of ``runtime.c``."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("kind", "first", "last", "mul_ir", "own_order")),
-        *((name, ctypes.c_void_p) for name in ("ptr", "edge", "other", "x", "sh", "w", "g", "y", "dsh", "dw")),
+        *((name, ctypes.c_int64) for name in ("kind", "first", "last", "mul_ir", "part", "add")),
+        *((name, ctypes.c_void_p) for name in ("sender", "receiver", "edge", "ptr", "by_sender")),
+        *((name, ctypes.c_void_p) for name in ("x", "sh", "w", "g", "y", "dsh", "dw", "length", "table", "dlength")),
+        ("knots", ctypes.c_int64),
+        ("spacing", ctypes.c_double),
         *((name, ctypes.c_int64) for name in ("tasks", "next")),
     ]
 
@@ -31,7 +40,8 @@ class _Sum(ctypes.Structure):
 class Library:
     """The sums over receivers, senders and edges of one path table and dtype, compiled.
 
-    All tensors are contiguous and on the CPU; ``order`` is what :func:`sorted_edges` returns.
+    All tensors are contiguous and on the CPU. Weights are given as ``w``, or as ``length`` and ``table``. Nodes are in
+    the layout of channels innermost, those that a sum runs over may also be in e3nn's (``mul_ir``).
 
     Args:
         table (PathTable): The paths.
@@ -39,46 +49,63 @@ class Library:
     """
 
     def __init__(self, table: PathTable, dtype: torch.dtype) -> None:
-        self.table = table
+        self.dim_in, self.dim_sh, self.dim_out = table.irreps_in.dim, table.irreps_sh.dim, table.irreps_out.dim
+        self.weight_numel = table.weight_numel
         self._library = load(generate(table, dtype))
         self._library.work.argtypes = [ctypes.c_void_p]
         self._library.work.restype = None
 
-    def receivers(self, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, mul_ir: bool) -> Tensor:
-        """Return the sum over the edges into each node, ``[num_receivers, irreps_out.dim]``."""
-        y = x.new_empty(num_receivers, self.table.irreps_out.dim)
-        x = self._ir_mul(TRANSPOSE_IN, "x", x, mul_ir)
-        self._run(RECEIVERS, num_receivers, mul_ir, _by_receiver(order, sh, num_receivers), x=x, sh=sh, w=w, y=y)
+    def receivers(
+        self,
+        y: Tensor,
+        order: Order,
+        rows: range | None = None,
+        mul_ir: bool = False,
+        add: bool = False,
+        **given: Tensor,
+    ) -> Tensor:
+        """Write to ``y`` the sum of x sh w over the edges into each node, and return it.
+
+        With ``rows`` only those are written, and ``w`` has rows for their edges alone.
+        """
+        part, rows = rows is not None, range(len(y)) if rows is None else rows
+        self._run("receivers", rows, order, y=y, mul_ir=mul_ir, add=add, part=part, **given)
         return y
 
-    def senders(self, g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, mul_ir: bool) -> Tensor:
-        """Return the sum over the edges out of each node, ``[num_senders, irreps_in.dim]``."""
-        y = g.new_empty(num_senders, self.table.irreps_in.dim)
-        g = self._ir_mul(TRANSPOSE_OUT, "g", g, mul_ir)
-        self._run(SENDERS, num_senders, mul_ir, _by_sender(order, sh, len(g)), g=g, sh=sh, w=w, y=y)
+    def senders(self, y: Tensor, order: Order, mul_ir: bool = False, **given: Tensor) -> Tensor:
+        """Write to ``y`` the sum of g sh w over the edges out of each node, and return it."""
+        self._run("senders", range(len(y)), order, y=y, mul_ir=mul_ir, **given)
         return y
 
-    def edges(
-        self, x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, mul_ir: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return the derivatives in sh ``[E, irreps_sh.dim]`` and w ``[E, weight_numel]``, empty unless wanted."""
-        dsh, dw = torch.empty_like(sh), torch.empty_like(w) if want_w else w.new_empty(0)
-        x = self._ir_mul(TRANSPOSE_IN, "x", x, mul_ir)
-        self._run(EDGES, len(g), mul_ir, _by_receiver(order, sh, len(g)), x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
-        return dsh, dw
+    def senders_of_part(self, y: Tensor, order: Order, edges: range, **given: Tensor) -> None:
+        """Add to ``y`` the sum of g sh w over these edges, counted by receiver, for which alone ``w`` has rows."""
+        self._run("senders_of_part", edges, order, y=y, **given)
 
-    def _ir_mul(self, kind: int, name: str, nodes: Tensor, mul_ir: bool) -> Tensor:
-        if not mul_ir:
-            return nodes
+    def edges(self, order: Order, rows: range | None = None, mul_ir: bool = False, **given: Tensor) -> None:
+        """Write to ``dsh`` x w g of each edge, and to ``dw`` x sh g, or to ``dlength`` what follows from it."""
+        part, rows = rows is not None, range(len(order.receiver_ptr) - 1) if rows is None else rows
+        self._run("edges", rows, order, mul_ir=mul_ir, part=part, **given)
+
+    def transpose(self, kind: str, nodes: Tensor) -> Tensor:
+        """Return node features, ``"in"`` or ``"out"``, in the other layout: ``"in_to_ir_mul"`` and so on."""
         y = torch.empty_like(nodes)
-        self._run(kind, len(nodes), False, {}, **{name: nodes}, y=y)
+        name = "g" if kind.startswith("out") else "x"
+        self._run(kind, range(len(nodes)), None, **{name: nodes}, y=y)
         return y
 
-    def _run(self, kind: int, rows: int, mul_ir: bool, order: dict[str, Tensor], **tensors: Tensor) -> None:
+    def _run(self, kind: str, rows: range, order: Order | None, **given: Tensor | float) -> None:
         threads = torch.get_num_threads()
-        fields = {name: t.data_ptr() or None for name, t in {**order, **tensors}.items()}
-        tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
-        s = _Sum(kind=kind, first=0, last=rows, mul_ir=mul_ir, own_order=False, tasks=tasks, next=0, **fields)
+        s = _Sum(kind=KINDS.index(kind), first=rows.start, last=rows.stop, next=0)
+        s.tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
+        for name, value in given.items():
+            setattr(s, name, value.data_ptr() or None if isinstance(value, Tensor) else value)
+        if order is not None:
+            s.sender, s.receiver = order.sender.data_ptr(), order.receiver.data_ptr()
+            edge, ptr = (
+                (order.by_sender, order.sender_ptr) if kind == "senders" else (order.by_receiver, order.receiver_ptr)
+            )
+            s.edge, s.by_sender = edge.data_ptr(), order.by_part.data_ptr()
+            s.ptr = None if kind == "senders_of_part" else ptr.data_ptr()
         _in_parallel(self._library.work, ctypes.byref(s), threads)
 
 
@@ -88,14 +115,15 @@ def library(spec: str, dtype: torch.dtype) -> Library:
     return Library(PathTable.from_spec(spec), dtype)
 
 
-def _by_receiver(order: Tensor, sh: Tensor, num_receivers: int) -> dict[str, Tensor]:
-    edges = len(sh)
-    return {"other": order, "edge": order[2 * edges :], "ptr": order[4 * edges :]}
-
-
-def _by_sender(order: Tensor, sh: Tensor, num_receivers: int) -> dict[str, Tensor]:
-    edges = len(sh)
-    return {"other": order[edges:], "edge": order[3 * edges :], "ptr": order[4 * edges + num_receivers + 1 :]}
+def empty_like(tensor: Tensor) -> Tensor:
+    """Return memory for as much data, in huge pages where it is much: fresh small pages cost more than the sums."""
+    fresh = torch.empty_like(tensor)
+    start = -(-fresh.data_ptr() // HUGE_PAGE) * HUGE_PAGE
+    length = fresh.data_ptr() + fresh.numel() * fresh.element_size() - start
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    if length > HUGE_PAGE and advise is not None:
+        advise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)  # advice: to be refused is harmless
+    return fresh
 
 
 def _in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:

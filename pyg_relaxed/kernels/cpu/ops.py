@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..paths import PathTable
-from .library import library
+from .library import empty_like, library
+from .sorting import Order
 
 
 @torch.library.custom_op("pyg_relaxed::to_receivers", mutates_args=(), device_types="cpu")
@@ -21,15 +22,21 @@ def to_receivers(
     x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
 ) -> Tensor:
     """Return dT/dg, ``[num_receivers, irreps_out.dim]``."""
-    x, sh, w = x.contiguous(), sh.contiguous(), w.contiguous()
-    return library(spec, x.dtype).receivers(x, sh, w, order, num_receivers, mul_ir)
+    sums, x = library(spec, x.dtype), x.contiguous()
+    y = x.new_empty(num_receivers, sums.dim_out)
+    x = sums.transpose("in_to_ir_mul", x) if mul_ir else x
+    split = Order.split(order, len(sh), num_receivers)
+    return sums.receivers(y, split, mul_ir=mul_ir, x=x, sh=sh.contiguous(), w=w.contiguous())
 
 
 @torch.library.custom_op("pyg_relaxed::to_senders", mutates_args=(), device_types="cpu")
 def to_senders(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
     """Return dT/dx, ``[num_senders, irreps_in.dim]``."""
-    g, sh, w = g.contiguous(), sh.contiguous(), w.contiguous()
-    return library(spec, g.dtype).senders(g, sh, w, order, num_senders, mul_ir)
+    sums, g = library(spec, g.dtype), g.contiguous()
+    y = g.new_empty(num_senders, sums.dim_in)
+    g = sums.transpose("out_to_ir_mul", g) if mul_ir else g
+    split = Order.split(order, len(sh), len(g))
+    return sums.senders(y, split, mul_ir=mul_ir, g=g, sh=sh.contiguous(), w=w.contiguous())
 
 
 @torch.library.custom_op("pyg_relaxed::to_edges", mutates_args=(), device_types="cpu")
@@ -37,8 +44,11 @@ def to_edges(
     x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
 ) -> tuple[Tensor, Tensor]:
     """Return dT/ds ``[E, irreps_sh.dim]`` and dT/dw ``[E, weight_numel]``, the latter empty unless wanted."""
-    x, sh, w, g = x.contiguous(), sh.contiguous(), w.contiguous(), g.contiguous()
-    return library(spec, x.dtype).edges(x, sh, w, g, order, want_w, mul_ir)
+    sums, x, sh, w, g = library(spec, x.dtype), x.contiguous(), sh.contiguous(), w.contiguous(), g.contiguous()
+    dsh, dw = torch.empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
+    x = sums.transpose("in_to_ir_mul", x) if mul_ir else x
+    sums.edges(Order.split(order, len(sh), len(g)), mul_ir=mul_ir, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
+    return dsh, dw
 
 
 @to_receivers.register_fake

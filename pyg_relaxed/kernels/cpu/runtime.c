@@ -5,6 +5,7 @@
  *   senders     y_j = sum over edges out of j of  g sh w
  *   edges       dsh_e = x w g,  dw_e = x sh g
  *
+ * The weights w are given, or a part of them at a time, or come from a table of splines over the length of the edge.
  * Rows are cut into tasks of equal numbers of edges that threads take in turn. Each row belongs to one task, so results
  * do not depend on the number of threads. Inside, channels are innermost; rows in e3nn's layout are transposed at the door.
  */
@@ -20,18 +21,23 @@
 
 /* GENERATED */
 
-/* The last two write rows of x and of g in e3nn's layout to y, channels innermost. */
-enum { RECEIVERS, SENDERS, EDGES, TRANSPOSE_IN, TRANSPOSE_OUT };
+/* The last four turn rows of x or g from e3nn's layout to channels innermost, or back, and write them to y. */
+enum { RECEIVERS, SENDERS, EDGES, SENDERS_OF_PART, IN_TO_IR_MUL, OUT_TO_IR_MUL, IN_TO_MUL_IR, OUT_TO_MUL_IR };
 
 typedef struct {
-    int64_t kind, first, last;   /* which sum, over which rows */
-    int64_t mul_ir;              /* whether rows of this sum are in e3nn's layout; those of the other ends never are */
-    int64_t own_order;           /* whether rows of w and dw are in CSR order from the first row on, not in edge order */
-    const int64_t *ptr;          /* rows + 1: where the edges of each row begin */
-    const int64_t *edge;         /* edges: row by row */
-    const int64_t *other;        /* edges: the node at the other end of each edge */
+    int64_t kind, first, last;      /* which sum, over which rows (of a part: over which of its edges) */
+    int64_t mul_ir;                 /* whether rows of this sum are in e3nn's layout; those of the other ends never are */
+    int64_t part;                   /* whether w and dw have rows for the edges of this sum alone, in their order */
+    int64_t add;                    /* whether to add to y */
+    const int64_t *sender, *receiver; /* edges: as in edge_index */
+    const int64_t *edge, *ptr;      /* edges: row by row; rows + 1: where the edges of each row begin */
+    const int64_t *by_sender;       /* edges: of each part, places in edge, sorted by sender */
     const real *x, *sh, *w, *g;
     real *y, *dsh, *dw;
+    const real *length, *table;     /* edges: their lengths; knots x 2 x WEIGHTS: values and slopes of w, instead of w */
+    real *dlength;
+    int64_t knots;
+    double spacing;                 /* between knots, the first at length 0 */
     int64_t tasks, next;
 } Sum;
 
@@ -57,40 +63,81 @@ static void to_mul_ir(const Block *blocks, int length, const real *restrict from
     }
 }
 
+/* w or its derivative at the length of an edge: the cubic through values and slopes at the two knots around it. */
+static const real *from_table(const Sum *s, int64_t e, int derivative, real *restrict w) {
+    const double place = s->length[e] / s->spacing;
+    const int64_t knot = place < 0 ? 0 : place < s->knots - 1 ? (int64_t)place : s->knots - 2;
+    const real t = place - knot, h = s->spacing;
+    const real v = derivative ? 6 * t * (t - 1) / h : (2 * t - 3) * t * t;
+    const real a = derivative ? v : 1 + v, b = -v;
+    const real c = derivative ? (3 * t - 4) * t + 1 : h * ((t - 2) * t + 1) * t;
+    const real d = derivative ? (3 * t - 2) * t : h * (t - 1) * t * t;
+    const real *restrict row = s->table + 2 * knot * WEIGHTS;
+    VECTORISE
+    for (int n = 0; n < WEIGHTS; n++)
+        w[n] = a * row[n] + c * row[WEIGHTS + n] + b * row[2 * WEIGHTS + n] + d * row[3 * WEIGHTS + n];
+    return w;
+}
+
+/* The weights of edge e, the k-th in the order of this sum. */
+static const real *weights(const Sum *s, int64_t e, int64_t k, real *buffer) {
+    if (s->table) return from_table(s, e, 0, buffer);
+    return s->w + WEIGHTS * (s->part ? k : e);
+}
+
 static void row_of_receivers(const Sum *s, int64_t row) {
-    real local[DIM_OUT], *y = s->mul_ir ? local : s->y + row * DIM_OUT;
-    memset(y, 0, DIM_OUT * sizeof(real));
+    real local[DIM_OUT], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_OUT;
+    if (!s->add) memset(y, 0, DIM_OUT * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
-        const int64_t e = s->edge[k], n = s->own_order ? k - s->ptr[s->first] : e;
-        edge_to_receiver(s->x + s->other[e] * DIM_IN, s->sh + e * DIM_SH, s->w + n * WEIGHTS, y);
+        const int64_t e = s->edge[k];
+        const real *w = weights(s, e, k - s->ptr[s->first], buffer);
+        edge_to_receiver(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, y);
     }
     if (s->mul_ir) to_mul_ir(blocks_out, LENGTH(blocks_out), y, s->y + row * DIM_OUT);
 }
 
 static void row_of_senders(const Sum *s, int64_t row) {
-    real local[DIM_IN], *y = s->mul_ir ? local : s->y + row * DIM_IN;
+    real local[DIM_IN], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_IN;
     memset(y, 0, DIM_IN * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
-        const int64_t e = s->edge[k], n = s->own_order ? k - s->ptr[s->first] : e;
-        edge_to_sender(s->g + s->other[e] * DIM_OUT, s->sh + e * DIM_SH, s->w + n * WEIGHTS, y);
+        const int64_t e = s->edge[k];
+        const real *w = weights(s, e, k, buffer);
+        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, y);
     }
     if (s->mul_ir) to_mul_ir(blocks_in, LENGTH(blocks_in), y, s->y + row * DIM_IN);
 }
 
+/* What the edges of a part, from the k-th on, add to their senders. */
+static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
+    for (; k < last; k++) {
+        const int64_t place = s->by_sender[k], e = s->edge[place];
+        const real *w = s->w + (place - s->first) * WEIGHTS;
+        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, s->y + s->sender[e] * DIM_IN);
+    }
+}
+
 static void row_of_edges(const Sum *s, int64_t row) {
-    real local[DIM_OUT], channels[DIM_SH * CHANNELS], unused[WEIGHTS];
+    real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS];
     const real *g = s->g + row * DIM_OUT;
     if (s->mul_ir) to_ir_mul(blocks_out, LENGTH(blocks_out), g, local), g = local;
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
-        const int64_t e = s->edge[k], n = s->own_order ? k - s->ptr[s->first] : e;
+        const int64_t e = s->edge[k], n = k - s->ptr[s->first];
+        const real *w = weights(s, e, n, buffer);
+        real *dw = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
         memset(channels, 0, sizeof channels);
-        edge_to_edge(s->x + s->other[e] * DIM_IN, s->sh + e * DIM_SH, s->w + n * WEIGHTS, g, channels,
-                     s->dw ? s->dw + n * WEIGHTS : unused);
+        edge_to_edge(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, g, channels, dw);
         for (int b = 0; b < DIM_SH; b++) {
             real total = 0;
             _Pragma("omp simd reduction(+ : total)")
             for (int u = 0; u < CHANNELS; u++) total += channels[b * CHANNELS + u];
             s->dsh[e * DIM_SH + b] = total;
+        }
+        if (s->dlength) {
+            const real *slope = from_table(s, e, 1, buffer);
+            real total = 0;
+            _Pragma("omp simd reduction(+ : total)")
+            for (int i = 0; i < WEIGHTS; i++) total += dw[i] * slope[i];
+            s->dlength[e] = total;
         }
     }
 }
@@ -100,16 +147,26 @@ static void one_row(const Sum *s, int64_t row) {
     case RECEIVERS: row_of_receivers(s, row); break;
     case SENDERS: row_of_senders(s, row); break;
     case EDGES: row_of_edges(s, row); break;
-    case TRANSPOSE_IN: to_ir_mul(blocks_in, LENGTH(blocks_in), s->x + row * DIM_IN, s->y + row * DIM_IN); break;
-    case TRANSPOSE_OUT: to_ir_mul(blocks_out, LENGTH(blocks_out), s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
+    case IN_TO_IR_MUL: to_ir_mul(blocks_in, LENGTH(blocks_in), s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case OUT_TO_IR_MUL: to_ir_mul(blocks_out, LENGTH(blocks_out), s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
+    case IN_TO_MUL_IR: to_mul_ir(blocks_in, LENGTH(blocks_in), s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case OUT_TO_MUL_IR: to_mul_ir(blocks_out, LENGTH(blocks_out), s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
     }
 }
+
+static int64_t sender_of(const Sum *s, int64_t k) { return s->sender[s->edge[s->by_sender[k]]]; }
 
 /* The first row of a task: at equal numbers of edges, or of rows where there are no edges. */
 static int64_t begin(const Sum *s, int64_t task) {
     if (task == 0) return s->first;
     if (task == s->tasks) return s->last;
-    if (!s->ptr) return s->first + (s->last - s->first) * task / s->tasks;
+    if (!s->ptr) {
+        int64_t k = s->first + (s->last - s->first) * task / s->tasks;
+        /* Edges of one sender stay together. */
+        if (s->kind == SENDERS_OF_PART)
+            while (k > s->first && k < s->last && sender_of(s, k) == sender_of(s, k - 1)) k++;
+        return k;
+    }
     const int64_t edge = s->ptr[s->first] + (s->ptr[s->last] - s->ptr[s->first]) * task / s->tasks;
     int64_t low = s->first, high = s->last;
     while (low < high) {
@@ -126,6 +183,8 @@ void work(Sum *s) {
         const int64_t task = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
         if (task >= s->tasks) return;
         const int64_t last = begin(s, task + 1);
-        for (int64_t row = begin(s, task); row < last; row++) one_row(s, row);
+        if (s->kind == SENDERS_OF_PART) senders_of_part(s, begin(s, task), last);
+        else
+            for (int64_t row = begin(s, task); row < last; row++) one_row(s, row);
     }
 }

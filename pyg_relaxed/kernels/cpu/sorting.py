@@ -5,12 +5,39 @@ from __future__ import annotations
 import ctypes
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .compiler import load
+
+PART = 1024  # edges per thread whose weights are in the cache together
+
+
+class Order(NamedTuple):
+    """The parts of what ``sort.c`` returns."""
+
+    sender: Tensor
+    receiver: Tensor
+    by_receiver: Tensor
+    by_sender: Tensor
+    by_part: Tensor
+    receiver_ptr: Tensor
+    sender_ptr: Tensor
+    is_sorted: bool
+    part: int
+
+    @classmethod
+    def split(cls, order: Tensor, num_edges: int, num_receivers: int) -> Order:
+        """Return the parts as views."""
+        sender, receiver, by_receiver, by_sender, by_part = order[: 5 * num_edges].view(5, num_edges).unbind()
+        rest = order[5 * num_edges :]
+        receiver_ptr, sender_ptr = rest[: num_receivers + 1], rest[num_receivers + 1 : -2]
+        is_sorted, part = rest[-2:].tolist()
+        return cls(sender, receiver, by_receiver, by_sender, by_part, receiver_ptr, sender_ptr, bool(is_sorted), part)
+
 
 _known = WeakTensorKeyDictionary()  # edge_index -> (its version, numbers of nodes, order)
 
@@ -28,7 +55,7 @@ def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Te
     """
     if torch.compiler.is_compiling() or edge_index.is_inference():
         return sort_edges(edge_index, num_senders, num_receivers)
-    state = (edge_index._version, num_senders, num_receivers)
+    state = (edge_index._version, num_senders, num_receivers, torch.get_num_threads())
     known = _known.get(edge_index)
     if known is None or known[0] != state:
         known = (state, sort_edges(edge_index, num_senders, num_receivers))
@@ -42,7 +69,9 @@ def sort_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tens
     edge_index = edge_index.to(torch.long).contiguous()
     order = edge_index.new_empty(_length(edge_index, num_senders, num_receivers))
     edges = edge_index.shape[1]
-    wrong = _library().sort(edge_index.data_ptr(), edges, num_senders, num_receivers, order.data_ptr())
+    wrong = _library().sort(
+        edge_index.data_ptr(), edges, num_senders, num_receivers, PART * torch.get_num_threads(), order.data_ptr()
+    )
     if wrong >= 0:
         raise ValueError(
             f"'edge_index' sends edge {wrong} from node {edge_index[0, wrong]} to node {edge_index[1, wrong]}, "
@@ -57,12 +86,12 @@ def _(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:
 
 
 def _length(edge_index: Tensor, num_senders: int, num_receivers: int) -> int:
-    return 4 * edge_index.shape[1] + num_receivers + 1 + num_senders + 1
+    return 5 * edge_index.shape[1] + num_receivers + 1 + num_senders + 1 + 2
 
 
 @functools.lru_cache(maxsize=1)
 def _library() -> ctypes.CDLL:
     library = load(Path(__file__).with_name("sort.c").read_text(encoding="utf-8"))
-    library.sort.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    library.sort.argtypes = [ctypes.c_void_p, *[ctypes.c_int64] * 4, ctypes.c_void_p]
     library.sort.restype = ctypes.c_int64
     return library

@@ -1,0 +1,197 @@
+r"""The convolution with weights that are the product of two matrices, :math:`w = h\,W`, never stored as a whole.
+
+:math:`h`, ``[E, H]``, is the last hidden layer of a radial network and :math:`W`, ``[H, weight_numel]``, its output
+matrix. Edges are taken in parts, so small that the weights of a part stay in the cache between the matrix product that
+makes them and the sums that use them. Value, first and second derivatives are one such loop each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..paths import PathTable
+from .library import Library, library
+from .sorting import Order
+
+
+class _Part:
+    """Edges of consecutive receivers: their rows of an edge tensor, in the order of the sums."""
+
+    def __init__(self, order: Order, rows: range, edges: range) -> None:
+        self.rows = rows
+        self.edges = edges
+        self._index = None if order.is_sorted else order.by_receiver[edges.start : edges.stop]
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """Return the rows of this part."""
+        if self._index is None:
+            return tensor[self.edges.start : self.edges.stop]
+        return tensor.index_select(0, self._index)
+
+    def put(self, tensor: Tensor, rows: Tensor) -> None:
+        """Write the rows of this part."""
+        if self._index is None:
+            tensor[self.edges.start : self.edges.stop] = rows
+        else:
+            tensor.index_copy_(0, self._index, rows)
+
+
+def _parts(order: Order) -> Iterator[_Part]:
+    """Yield the parts of ``sort.c``: receivers whose edges begin within the same multiple of its ``part``."""
+    num_edges, num_rows = len(order.sender), len(order.receiver_ptr) - 1
+    begins = order.part * torch.arange(num_edges // order.part + 2)
+    rows = torch.searchsorted(order.receiver_ptr[:-1].contiguous(), begins).tolist()
+    rows[-1] = num_rows
+    edges = order.receiver_ptr[rows].tolist()
+    for n in range(len(rows) - 1):
+        yield _Part(order, range(rows[n], rows[n + 1]), range(edges[n], edges[n + 1]))
+
+
+class _Buffers:
+    """Memory for the weights of a part, used again by the next."""
+
+    def __init__(self, like: Tensor, weight_numel: int, order: Order) -> None:
+        largest = max((len(part.edges) for part in _parts(order)), default=0)
+        self._memory = like.new_empty(4, largest, weight_numel)
+
+    def __call__(self, n: int, part: _Part) -> Tensor:
+        """Return the ``n``-th buffer, as long as the part."""
+        return self._memory[n, : len(part.edges)]
+
+
+@torch.library.custom_op("pyg_relaxed::factored", mutates_args=(), device_types="cpu")
+def factored(
+    x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
+) -> Tensor:
+    """Return the convolution with weights ``h @ W``, ``[num_receivers, irreps_out.dim]``."""
+    sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
+    x, sh = _ir_mul(sums, "in", x, mul_ir), sh.contiguous()
+    y = x.new_empty(num_receivers, sums.dim_out)
+    buffers = _Buffers(h, sums.weight_numel, split)
+    for part in _parts(split):
+        w = torch.mm(part.take(h), W, out=buffers(0, part))
+        sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)
+    return y
+
+
+@torch.library.custom_op("pyg_relaxed::factored_backward", mutates_args=(), device_types="cpu")
+def factored_backward(
+    g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivatives of :func:`factored` in x, sh, h and W along g."""
+    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    x, g, sh = _ir_mul(sums, "in", x, mul_ir), _ir_mul(sums, "out", g, mul_ir), sh.contiguous()
+    dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), torch.zeros_like(W)
+    buffers = _Buffers(h, sums.weight_numel, split)
+    for part in _parts(split):
+        h_part, w, dw = part.take(h), buffers(0, part), buffers(1, part)
+        torch.mm(h_part, W, out=w)
+        sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
+        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
+        part.put(dh, dw @ W.T)
+        dW.addmm_(h_part.T, dw)
+    return sums.transpose("in_to_mul_ir", dx) if mul_ir else dx, dsh, dh, dW
+
+
+@torch.library.custom_op("pyg_relaxed::factored_double_backward", mutates_args=(), device_types="cpu")
+def factored_double_backward(
+    vx: Tensor,
+    vsh: Tensor,
+    vh: Tensor,
+    vW: Tensor,
+    g: Tensor,
+    x: Tensor,
+    sh: Tensor,
+    h: Tensor,
+    W: Tensor,
+    order: Tensor,
+    spec: str,
+    mul_ir: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivatives of :func:`factored_backward` in g, x, sh, h and W along vx, vsh, vh and vW."""
+    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    x, vx, g = _ir_mul(sums, "in", x, mul_ir), _ir_mul(sums, "in", vx, mul_ir), _ir_mul(sums, "out", g, mul_ir)
+    sh, vsh = sh.contiguous(), vsh.contiguous()
+    dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(sh)
+    dh, dW = torch.empty_like(h), torch.zeros_like(W)
+    buffers = _Buffers(h, sums.weight_numel, split)
+    for part in _parts(split):
+        h_part, vh_part = part.take(h), part.take(vh)
+        w, vw, dw, dvw = (buffers(n, part) for n in range(4))
+        torch.mm(h_part, W, out=w)
+        torch.mm(vh_part, W, out=vw).addmm_(h_part, vW)
+        sums.receivers(dg, split, part.rows, x=vx, sh=sh, w=w)
+        sums.receivers(dg, split, part.rows, x=x, sh=vsh, w=w, add=True)
+        sums.receivers(dg, split, part.rows, x=x, sh=sh, w=vw, add=True)
+        sums.senders_of_part(dx, split, part.edges, g=g, sh=vsh, w=w)
+        sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=vw)
+        # The derivative in the weights along vx and vsh, that along vw, and what vw itself multiplies.
+        sums.edges(split, part.rows, x=vx, sh=sh, w=w, g=g, dsh=dsh_x, dw=dvw)
+        sums.edges(split, part.rows, x=x, sh=vsh, w=vw, g=g, dsh=dsh, dw=dw)
+        dw += dvw
+        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=vsh.new_empty(vsh.shape), dw=dvw)
+        part.put(dh, torch.mm(dw, W.T).addmm_(dvw, vW.T))
+        dW.addmm_(h_part.T, dw).addmm_(vh_part.T, dvw)
+    dsh += dsh_x
+    if mul_ir:
+        dg, dx = sums.transpose("out_to_mul_ir", dg), sums.transpose("in_to_mul_ir", dx)
+    return dg, dx, dsh, dh, dW
+
+
+def _ir_mul(sums: Library, side: str, nodes: Tensor, mul_ir: bool) -> Tensor:
+    nodes = nodes.contiguous()
+    return sums.transpose(f"{side}_to_ir_mul", nodes) if mul_ir else nodes
+
+
+@factored.register_fake
+def _(
+    x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
+) -> Tensor:
+    return x.new_empty(num_receivers, PathTable.from_spec(spec).irreps_out.dim)
+
+
+@factored_backward.register_fake
+def _(
+    g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), sh.new_empty(sh.shape), h.new_empty(h.shape), W.new_empty(W.shape)
+
+
+@factored_double_backward.register_fake
+def _(
+    vx: Tensor,
+    vsh: Tensor,
+    vh: Tensor,
+    vW: Tensor,
+    g: Tensor,
+    x: Tensor,
+    sh: Tensor,
+    h: Tensor,
+    W: Tensor,
+    order: Tensor,
+    spec: str,
+    mul_ir: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    new = [t.new_empty(t.shape) for t in (g, x, sh, h, W)]
+    return new[0], new[1], new[2], new[3], new[4]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+    ctx.spec, ctx.mul_ir = inputs[-2:]
+
+
+def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    return *factored_backward(g, *ctx.saved_tensors, ctx.spec, ctx.mul_ir), None, None, None, None
+
+
+def _double_backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
+    return *factored_double_backward(*v, *ctx.saved_tensors, ctx.spec, ctx.mul_ir), None, None, None
+
+
+factored.register_autograd(_backward, setup_context=_keep)
+factored_backward.register_autograd(_double_backward, setup_context=_keep)
