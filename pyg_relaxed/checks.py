@@ -120,6 +120,18 @@ def check_factors(hidden: Tensor, matrix: Tensor, num_edges: int, weight_numel: 
         )
 
 
+def check_table(length: Tensor, table: Tensor, num_edges: int, weight_numel: int) -> None:
+    """Raise unless a table of splines has shape ``[knots, 2, weight_numel]`` and there are ``num_edges`` lengths.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if length.shape != (num_edges,):
+        raise ValueError(f"'length' must have shape ({num_edges},), one for each edge (got {tuple(length.shape)})")
+    if table.dim() != 3 or table.shape[0] < 2 or table.shape[1:] != (2, weight_numel):
+        raise ValueError(f"'table' must have shape (knots >= 2, 2, {weight_numel}) (got {tuple(table.shape)})")
+
+
 def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
     """Raise unless ``edge_index`` has shape ``[2, num_edges]`` and is integer.
 

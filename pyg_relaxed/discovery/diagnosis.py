@@ -87,6 +87,15 @@ def kept_operations(operations: np.ndarray, change: np.ndarray, symprec: float) 
     )
 
 
+def group_kept(operations: np.ndarray, change: np.ndarray, symprec: float) -> PointGroup:
+    """Return the group of the operations that change an effect by less than symprec, or by less yet if it is small."""
+    for level in [symprec, *sorted(change[change < symprec], reverse=True)]:
+        kept = operations[change < level]
+        if len(kept) and is_closed(kept):
+            return PointGroup.from_operations(kept)
+    return PointGroup.from_operations(np.eye(3)[None])
+
+
 def carriers(fit: Fit, parent: Parent, irrep: PointGroupIrrep) -> list[str]:
     """Return the irreps of theta whose part in an irrep of the parent survived, in any layer."""
     found: dict[str, None] = {}

@@ -16,9 +16,8 @@ from ..adapters import as_atoms
 from ..checks import check_positive
 from ..compat import o3
 from ..o3 import PointGroup, projector
-from ..o3.point_groups import is_closed
 from ..symmetry.words import meaning, strain_components
-from .diagnosis import carriers, effect, irrep_effects, kept_operations, residual_group
+from .diagnosis import carriers, effect, group_kept, irrep_effects, kept_operations, residual_group
 from .findings import Discovery, OrderParameter, strict_bound
 from .fit import Fit, fit_distortion
 from .mapping import Mapping, map_child, primitive
@@ -125,9 +124,7 @@ def discover(
         # Without penalty and polished, so that it fails for want of symmetry and not of training.
         # The network may break what these effects break, along their directions and no further.
         effects = sum((moved[label][best] for label in labels), np.zeros_like(target))
-        kept = symmetry.changes(effects) < symprec
-        operations = symmetry.group.operations[kept]
-        group = PointGroup.from_operations(operations) if is_closed(operations) else residual.group
+        group = group_kept(symmetry.group.operations, symmetry.changes(effects), symprec)
         stage, subspace = f"{' and '.join(labels)} alone", partial(projector, group)
         options = {"steps": 100, "polish": 50, "penalty": 0.0, "seed": seeds[best], "subspace": subspace}
         return train(stage, **options).loss
@@ -142,9 +139,11 @@ def discover(
     order_parameters: list[OrderParameter] = []
     moved: dict[str, list[np.ndarray]] = {}
     for irrep in symmetry.irreps:
+        # The network multiplies irreps: what is lost with this one is in part others, which it alone cannot break.
+        own = irrep.projector(symmetry.representation)
         # What the residual group forbids is noise below symprec.
         effects = [
-            symmetry.symmetric_part(effect(fit, symmetry, irrep), other.group)
+            symmetry.symmetric_part(own @ effect(fit, symmetry, irrep), other.group)
             for fit, other in zip(fits, residuals, strict=True)
         ]
         # As for the group: what counts is the change of the distortion under the parent's operations.

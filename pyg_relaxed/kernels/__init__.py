@@ -2,5 +2,6 @@
 
 from .conv import TensorProductConv
 from .paths import Path, PathTable
+from .spline import interpolate
 
-__all__ = ["Path", "PathTable", "TensorProductConv"]
+__all__ = ["Path", "PathTable", "TensorProductConv", "interpolate"]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_edge_index, check_factors, check_last_dim, parse_irreps
+from ..checks import check_edge_index, check_factors, check_last_dim, check_table, parse_irreps
 from ..compat import o3
 from .backends import check_backend, choose
-from .cpu import factored, sorted_edges, to_receivers
+from .cpu import factored, sorted_edges, splined, to_receivers
 from .paths import PathTable
 from .reference import ReferenceBackend
+from .spline import interpolate
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike
@@ -132,6 +133,36 @@ class TensorProductConv(torch.nn.Module):
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
         order = sorted_edges(edge_index, x.shape[0], num_nodes)
         return factored(x, sh, hidden, matrix, order, num_nodes, self._spec, self.layout == "mul_ir")
+
+    def splined(
+        self,
+        x: Tensor,
+        sh: Tensor,
+        length: Tensor,
+        table: Tensor,
+        spacing: float,
+        edge_index: Tensor,
+        num_nodes: int | None = None,
+    ) -> Tensor:
+        """Return what :meth:`forward` does for weights from :func:`interpolate`, where possible without storing them.
+
+        Args:
+            x (Tensor): Node features ``[N, irreps_in.dim]``.
+            sh (Tensor): Edge features ``[E, irreps_sh.dim]``.
+            length (Tensor): Edge lengths ``[E]``.
+            table (Tensor): Values and slopes of the weights at the knots, ``[knots, 2, weight_numel]``.
+            spacing (float): Distance of the knots.
+            edge_index (Tensor): Senders and receivers ``[2, E]``.
+            num_nodes (int, optional): Number of receivers where it differs from N.
+        """
+        if self._backend(x, sh, length, table) != "cpu":
+            return self(x, sh, interpolate(length, table, spacing), edge_index, num_nodes)
+        self._check_features(x, sh)
+        check_table(length, table, sh.shape[0], self.weight_numel)
+        check_edge_index(edge_index, sh.shape[0])
+        num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        order = sorted_edges(edge_index, x.shape[0], num_nodes)
+        return splined(x, sh, length, table, spacing, order, num_nodes, self._spec, self.layout == "mul_ir")
 
     def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
         """Return the product of each edge before the sum, ``[E, irreps_out.dim]``, in layout ``"mul_ir"``."""

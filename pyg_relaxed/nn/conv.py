@@ -25,6 +25,7 @@ from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
 from ..o3.linear import BreakingLinear, as_weights, connected
 from .radial import Radial, polynomial_envelope
+from .table import RadialTable, current_table
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
@@ -141,6 +142,7 @@ class RelaxedConv(MessagePassing):
         self.kernel = TensorProductConv(self.irreps_in, self.irreps_inter, irreps_out=self.irreps_out + extra)
         radial = radial or partial(Radial, cutoff=cutoff, num_basis=num_basis, hidden=radial_hidden, edge_dim=edge_dim)
         self.radial = radial(self.kernel.weight_numel)
+        self.table: RadialTable | None = None  # see tabulate_
         self.linear = o3.Linear(self.kernel.irreps_out, self.irreps_out + extra)
         check_connected(self, self.linear.weight_numel)
         self.breaking: BreakingLinear | None = None
@@ -230,6 +232,9 @@ class RelaxedConv(MessagePassing):
     def _fused(
         self, x: Tensor, edge_index: Tensor, length: Tensor, edge_sh: Tensor, edge_attr: OptTensor, num_targets: int
     ) -> Tensor:
+        table = current_table(self)
+        if table is not None:
+            return self.kernel.splined(x, edge_sh, length, table.values, table.spacing, edge_index, num_targets)
         if isinstance(self.radial, Radial):
             hidden, matrix = self.radial.hidden(length, edge_attr), self.radial.matrix()
             return self.kernel.factored(x, edge_sh, hidden, matrix, edge_index, num_targets)

@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 
 import pyg_relaxed as pr
 from pyg_relaxed import structures
+from pyg_relaxed.discovery import Parent
+from pyg_relaxed.discovery.diagnosis import group_kept
 
 STEPS = 120  # enough for these; users run 300
 # phase: point group, number of domains, canonical direction of the polar vector
@@ -111,6 +113,16 @@ def test_other_crystals(make, group, n_domains, label, words):
     (primary,) = result.primary
     assert (primary.label, primary.words) == (label, words)
     assert not result.warnings()
+
+
+@pytest.mark.parametrize("size", [0.006, 0.008, 0.1])
+def test_a_small_strain_keeps_the_group_of_a_large_one(size):
+    """Between the two sizes that a shear's operations change it by, symprec alone would leave no group."""
+    parent = Parent.from_atoms(crystal("Pm-3m"))
+    shear = np.zeros((3, 3))
+    shear[1, 2] = shear[2, 1] = 0.5 * size / parent.edge
+    change = parent.changes(parent.vector(np.zeros((5, 3)), shear))
+    assert group_kept(parent.group.operations, change, 0.01).hermann_mauguin == ("mmm" if size > 0.006 else "m-3m")
 
 
 def test_domains_are_the_images_of_one_vector():

@@ -4,5 +4,15 @@ from .compiler import CompilerError, find_compiler
 from .factored import factored
 from .ops import to_edges, to_receivers, to_senders
 from .sorting import sorted_edges
+from .splined import splined
 
-__all__ = ["CompilerError", "factored", "find_compiler", "sorted_edges", "to_edges", "to_receivers", "to_senders"]
+__all__ = [
+    "CompilerError",
+    "factored",
+    "find_compiler",
+    "sorted_edges",
+    "splined",
+    "to_edges",
+    "to_receivers",
+    "to_senders",
+]

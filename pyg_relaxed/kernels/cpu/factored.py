@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..paths import PathTable
-from .library import Library, library
+from .library import library
 from .sorting import Order
 
 
@@ -69,7 +69,7 @@ def factored(
 ) -> Tensor:
     """Return the convolution with weights ``h @ W``, ``[num_receivers, irreps_out.dim]``."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
-    x, sh = _ir_mul(sums, "in", x, mul_ir), sh.contiguous()
+    x, sh = sums.ir_mul("in", x, mul_ir), sh.contiguous()
     y = x.new_empty(num_receivers, sums.dim_out)
     buffers = _Buffers(h, sums.weight_numel, split)
     for part in _parts(split):
@@ -84,7 +84,7 @@ def factored_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the derivatives of :func:`factored` in x, sh, h and W along g."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
-    x, g, sh = _ir_mul(sums, "in", x, mul_ir), _ir_mul(sums, "out", g, mul_ir), sh.contiguous()
+    x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
     dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), torch.zeros_like(W)
     buffers = _Buffers(h, sums.weight_numel, split)
     for part in _parts(split):
@@ -114,7 +114,7 @@ def factored_double_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the derivatives of :func:`factored_backward` in g, x, sh, h and W along vx, vsh, vh and vW."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
-    x, vx, g = _ir_mul(sums, "in", x, mul_ir), _ir_mul(sums, "in", vx, mul_ir), _ir_mul(sums, "out", g, mul_ir)
+    x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh = sh.contiguous(), vsh.contiguous()
     dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(sh)
     dh, dW = torch.empty_like(h), torch.zeros_like(W)
@@ -140,11 +140,6 @@ def factored_double_backward(
     if mul_ir:
         dg, dx = sums.transpose("out_to_mul_ir", dg), sums.transpose("in_to_mul_ir", dx)
     return dg, dx, dsh, dh, dW
-
-
-def _ir_mul(sums: Library, side: str, nodes: Tensor, mul_ir: bool) -> Tensor:
-    nodes = nodes.contiguous()
-    return sums.transpose(f"{side}_to_ir_mul", nodes) if mul_ir else nodes
 
 
 @factored.register_fake

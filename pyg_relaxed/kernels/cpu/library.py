@@ -93,6 +93,11 @@ class Library:
         self._run(kind, range(len(nodes)), None, **{name: nodes}, y=y)
         return y
 
+    def ir_mul(self, side: str, nodes: Tensor, mul_ir: bool) -> Tensor:
+        """Return node features, ``"in"`` or ``"out"``, contiguous with channels innermost."""
+        nodes = nodes.contiguous()
+        return self.transpose(f"{side}_to_ir_mul", nodes) if mul_ir else nodes
+
     def _run(self, kind: str, rows: range, order: Order | None, **given: Tensor | float) -> None:
         threads = torch.get_num_threads()
         s = _Sum(kind=KINDS.index(kind), first=rows.start, last=rows.stop, next=0)
