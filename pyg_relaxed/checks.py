@@ -46,6 +46,16 @@ def check_last_dim(name: str, x: Tensor, irreps: o3.Irreps, dim: int) -> None:
         raise ValueError(f"'{name}' must have last dimension {dim} for the irreps {irreps} (got {tuple(x.shape)})")
 
 
+def check_layout(layout: str) -> None:
+    """Raise unless a layout of features is one of the two.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if layout not in ("mul_ir", "ir_mul"):
+        raise ValueError(f"'layout' must be 'mul_ir', e3nn's, or 'ir_mul', channels innermost (got '{layout}')")
+
+
 def check_connected(layer: Any, connected: bool | int) -> None:
     """Raise if no path leads from the input irreps of a layer to its output irreps.
 

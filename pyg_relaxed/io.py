@@ -16,7 +16,7 @@ from .compat import default_dtype, e3nn, o3
 from .data.frame import check_frame
 from .models import RelaxedDistortion, RelaxedE3NN
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had the constants of e3nn's gate among the tensors
 MODELS = {cls.__name__: cls for cls in (RelaxedDistortion, RelaxedE3NN)}  # the closed list
 UNITS = {"length": "Å", "energy": "eV"}
 DTYPES = {
@@ -82,12 +82,16 @@ def load(path: str | Path) -> torch.nn.Module:
         ValueError: If it is no model file, of an unknown schema or class, damaged, or of another sign convention.
     """
     header = read_header(path)
-    if header.get("schema") != SCHEMA:
-        raise ValueError(f"{path}: schema {header.get('schema')}, this version of pyg-relaxed reads schema {SCHEMA}")
+    if header.get("schema") not in (1, SCHEMA):
+        raise ValueError(
+            f"{path}: schema {header.get('schema')}, this version of pyg-relaxed reads schema 1 to {SCHEMA}"
+        )
     tensors = load_file(path)
     expected = header.pop("sha256", None)
     if _hash(header, tensors) != expected:
         raise ValueError(f"{path}: the content does not match its hash, the file is damaged")
+    if header["schema"] == 1:
+        tensors = {key: value for key, value in tensors.items() if ".gate." not in key}
     if header["class"] not in MODELS:
         raise ValueError(f"{path}: unknown model class '{header['class']}', known are {', '.join(MODELS)}")
     if header["clebsch_gordan"] != clebsch_gordan_convention():

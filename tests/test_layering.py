@@ -17,7 +17,7 @@ ALLOWED = {
     "checks": {"compat"},
     "compat": set(),
     "o3": BOTTOM,
-    "kernels": BOTTOM,
+    "kernels": BOTTOM | {"o3"},
     "symmetry": BOTTOM | {"o3"},
     "data": BOTTOM,
     "structures": BOTTOM,

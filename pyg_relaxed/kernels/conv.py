@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_edge_index, check_factors, check_last_dim, check_table, parse_irreps
-from ..compat import o3
+from ..checks import check_edge_index, check_factors, check_last_dim, check_layout, check_table, parse_irreps
+from ..o3.layout import ChangeOfLayout
 from .backends import check_backend, choose
 from .cpu import factored, sorted_edges, splined, to_receivers
 from .paths import PathTable
@@ -17,8 +17,6 @@ from .spline import interpolate
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike
-
-LAYOUTS = ("mul_ir", "ir_mul")
 
 
 class TensorProductConv(torch.nn.Module):
@@ -59,9 +57,6 @@ class TensorProductConv(torch.nn.Module):
         (16x0e+16x1o+8x1e, torch.Size([3, 88]))
     """
 
-    _order_in: Tensor
-    _order_out: Tensor
-
     def __init__(
         self,
         irreps_in: IrrepsLike,
@@ -74,8 +69,7 @@ class TensorProductConv(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_backend(backend)
-        if layout not in LAYOUTS:
-            raise ValueError(f"'layout' must be one of {LAYOUTS} (got '{layout}')")
+        check_layout(layout)
         self.irreps_in = parse_irreps("irreps_in", irreps_in)
         self.irreps_sh = parse_irreps("irreps_sh", irreps_sh)
         self.layout = layout
@@ -87,10 +81,8 @@ class TensorProductConv(torch.nn.Module):
         self.backend = backend
         self._spec = self.table.spec
         self.reference = ReferenceBackend(self.table)
-        if layout == "ir_mul":
-            to_mul_ir = _transposition(self.irreps_in)
-            self.register_buffer("_order_in", to_mul_ir, False)
-            self.register_buffer("_order_out", torch.argsort(_transposition(self.irreps_out)), False)
+        self._to_mul_ir = ChangeOfLayout(self.irreps_in, "mul_ir") if layout == "ir_mul" else torch.nn.Identity()
+        self._to_ir_mul = ChangeOfLayout(self.irreps_out, "ir_mul") if layout == "ir_mul" else torch.nn.Identity()
 
     def forward(
         self, x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int | None = None
@@ -102,9 +94,7 @@ class TensorProductConv(torch.nn.Module):
         if self._backend(x, sh, weight) == "cpu":
             order = sorted_edges(edge_index, x.shape[0], num_nodes)
             return to_receivers(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
-        if self.layout == "mul_ir":
-            return self.reference(x, sh, weight, edge_index, num_nodes)
-        return self.reference(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]
+        return self._to_ir_mul(self.reference(self._to_mul_ir(x), sh, weight, edge_index, num_nodes))
 
     def factored(
         self,
@@ -165,9 +155,9 @@ class TensorProductConv(torch.nn.Module):
         return splined(x, sh, length, table, spacing, order, num_nodes, self._spec, self.layout == "mul_ir")
 
     def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
-        """Return the product of each edge before the sum, ``[E, irreps_out.dim]``, in layout ``"mul_ir"``."""
+        """Return the product of each edge before the sum, ``[E, irreps_out.dim]``."""
         self._check(x_j, sh, weight)
-        return self.reference.messages(x_j, sh, weight)
+        return self._to_ir_mul(self.reference.messages(self._to_mul_ir(x_j), sh, weight))
 
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):
@@ -191,12 +181,3 @@ class TensorProductConv(torch.nn.Module):
             f"{self.__class__.__name__}({self.irreps_in} x {self.irreps_sh} -> {self.irreps_out} | "
             f"{len(self.table.paths)} paths | {self.weight_numel} weights)"
         )
-
-
-def _transposition(irreps: o3.Irreps) -> Tensor:
-    """Return where each component in layout "mul_ir" stands in layout "ir_mul"."""
-    blocks = [
-        s.start + torch.arange(mul * ir.dim).view(ir.dim, mul).T.flatten()
-        for (mul, ir), s in zip(irreps, irreps.slices(), strict=True)
-    ]
-    return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.long)

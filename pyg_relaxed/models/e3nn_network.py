@@ -15,7 +15,8 @@ from ..compat import o3
 from ..data import edge_vectors
 from ..nn import RelaxedInteraction
 from ..o3 import RelaxedWeights
-from ..o3.linear import as_weights
+from ..o3.layout import ChangeOfLayout
+from ..o3.linear import Linear, as_weights
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
@@ -116,7 +117,9 @@ class RelaxedE3NN(torch.nn.Module):
         # The constant scalar beside x lets every input reach the gates, which are 0e.
         embedded = self.irreps_in + self.irreps_global + o3.Irreps("0e")
         irreps = o3.Irreps([(mul, ir) for mul, ir in self.irreps_hidden if ir in embedded])
-        self.embedding = o3.Linear(embedded, irreps)
+        # Between here and the readout channels are innermost.
+        self.enter = ChangeOfLayout(embedded, "ir_mul")
+        self.embedding = Linear(embedded, irreps, layout="ir_mul")
         layers = []
         for _ in range(num_layers):
             layer = RelaxedInteraction(
@@ -124,6 +127,7 @@ class RelaxedE3NN(torch.nn.Module):
                 self.irreps_hidden,
                 irreps_sh,
                 theta if share_theta else self.irreps_theta,
+                layout="ir_mul",
                 cutoff=cutoff,
                 num_neighbors=num_neighbors,
                 num_basis=num_basis,
@@ -132,7 +136,8 @@ class RelaxedE3NN(torch.nn.Module):
             irreps = layer.irreps_out
             layers.append(layer)
         self.layers = torch.nn.ModuleList(layers)
-        self.readout = o3.Linear(irreps, self.irreps_out)
+        self.readout = Linear(irreps, self.irreps_out, layout="ir_mul")
+        self.leave = ChangeOfLayout(self.irreps_out, "mul_ir")
         if self.readout.weight_numel == 0:
             raise ValueError(
                 f"no path leads from 'irreps_in' {self.irreps_in} to 'irreps_out' {self.irreps_out}: the last layer "
@@ -166,12 +171,12 @@ class RelaxedE3NN(torch.nn.Module):
         if edge_index is None or edge_vec is None:
             raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
         check_edge_vec(edge_vec, edge_index, self.embedding.weight)
-        x = self.embedding(self._inputs(x, batch, u))
+        x = self.embedding(self.enter(self._inputs(x, batch, u)))
         length = edge_vec.norm(dim=1)
         edge_sh = self.spherical_harmonics(edge_vec)
         for layer in self.layers:
             x = layer(x, edge_index, length, edge_sh)
-        x = self.readout(x)
+        x = self.leave(self.readout(x))
         if self.pool is None:
             return x
         if batch is None:

@@ -23,7 +23,7 @@ from ..checks import (
 from ..compat import o3
 from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
-from ..o3.linear import BreakingLinear, as_weights, connected
+from ..o3.linear import BreakingLinear, Linear, as_weights, connected
 from .radial import Radial, polynomial_envelope
 from .table import RadialTable, current_table
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
 
 EXTRA_CHANNELS = 8  # of irreps that only theta needs
+THETA_CHANNELS = 16  # of each irrep on a node that theta acts on: linear maps mix them all before
 
 
 class RelaxedConv(MessagePassing):
@@ -70,6 +71,8 @@ class RelaxedConv(MessagePassing):
         relax_nodes (bool, optional): Let theta act on the sum over neighbours. (default: :obj:`True`)
         self_connection (bool, optional): Add the relaxed linear map of the node's own features.
             (default: :obj:`True`)
+        layout (str, optional): Of the features: ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost.
+            (default: ``"mul_ir"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
@@ -109,6 +112,7 @@ class RelaxedConv(MessagePassing):
         relax_edges: bool = True,
         relax_nodes: bool = True,
         self_connection: bool = True,
+        layout: str = "mul_ir",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("aggr", "add")
@@ -139,18 +143,28 @@ class RelaxedConv(MessagePassing):
             self.contraction = ThetaContraction(self.theta.irreps_theta, self.irreps_sh, self.irreps_inter)
 
         extra = self._extra_irreps() if relax_nodes else o3.Irreps()
-        self.kernel = TensorProductConv(self.irreps_in, self.irreps_inter, irreps_out=self.irreps_out + extra)
+        self.kernel = TensorProductConv(
+            self.irreps_in, self.irreps_inter, irreps_out=self.irreps_out + extra, layout=layout
+        )
         radial = radial or partial(Radial, cutoff=cutoff, num_basis=num_basis, hidden=radial_hidden, edge_dim=edge_dim)
         self.radial = radial(self.kernel.weight_numel)
         self.table: RadialTable | None = None  # see tabulate_
-        self.linear = o3.Linear(self.kernel.irreps_out, self.irreps_out + extra)
+        self.linear = Linear(self.kernel.irreps_out, self.irreps_out + extra, layout=layout)
         check_connected(self, self.linear.weight_numel)
         self.breaking: BreakingLinear | None = None
         if self.theta is not None and relax_nodes:
-            self.breaking = BreakingLinear(self.irreps_out + extra, self.irreps_out, self.theta.irreps_theta)
+            self.breaking = BreakingLinear(
+                self.irreps_out + extra,
+                self.irreps_out,
+                self.theta.irreps_theta,
+                channels=THETA_CHANNELS,
+                layout=layout,
+            )
         self.self_connection: RelaxedLinear | None = None
         if self_connection and connected(self.irreps_in_target, self.irreps_out, self.irreps_theta):
-            self.self_connection = RelaxedLinear(self.irreps_in_target, self.irreps_out, self.theta)
+            self.self_connection = RelaxedLinear(
+                self.irreps_in_target, self.irreps_out, self.theta, channels=THETA_CHANNELS, layout=layout
+            )
         # All is drawn; reset_parameters() would return a shared theta to its starting point.
 
     @property

@@ -11,7 +11,7 @@ from ..compat import o3
 from ..o3 import RelaxedWeights
 from ..o3.linear import as_weights
 from .conv import RelaxedConv
-from .gate import make_gate
+from .gate import Gate
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
@@ -27,6 +27,8 @@ class RelaxedInteraction(torch.nn.Module):
         irreps_hidden (o3.Irreps or str): Irreps wanted after the gate.
         irreps_sh (o3.Irreps or str): Irreps of the spherical harmonics.
         irreps_theta (o3.Irreps, str, int, RelaxedWeights or None, optional): Irreps of theta.
+        layout (str, optional): Of the features: ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost.
+            (default: ``"mul_ir"``)
         **kwargs (optional): Additional arguments of :class:`RelaxedConv`.
 
     Shapes:
@@ -45,6 +47,7 @@ class RelaxedInteraction(torch.nn.Module):
         irreps_hidden: IrrepsLike,
         irreps_sh: IrrepsLike,
         irreps_theta: ThetaLike | RelaxedWeights = None,
+        layout: str = "mul_ir",
         **kwargs: Any,
     ) -> None:
         super().__init__()
@@ -56,9 +59,9 @@ class RelaxedInteraction(torch.nn.Module):
             o3.Irreps(irreps_sh),
             None if theta is None else theta.irreps_theta,
         )
-        self.gate = make_gate(self.irreps_out)
+        self.gate = Gate(self.irreps_out, layout)
         self.irreps_out = self.gate.irreps_out
-        self.conv = RelaxedConv(self.irreps_in, self.gate.irreps_in, irreps_sh, theta, **kwargs)
+        self.conv = RelaxedConv(self.irreps_in, self.gate.irreps_in, irreps_sh, theta, layout=layout, **kwargs)
 
     def reset_parameters(self) -> None:
         """Draw new weights and return theta to its equivariant starting point."""

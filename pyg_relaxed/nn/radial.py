@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from e3nn.math import soft_one_hot_linspace
 from torch import Tensor
 
 from ..compat import e3nn_nn
@@ -52,6 +52,9 @@ class Radial(torch.nn.Module):
         torch.Size([7, 40])
     """
 
+    wave_numbers: Tensor
+    scale: Tensor
+
     def __init__(
         self,
         weight_numel: int,
@@ -65,6 +68,11 @@ class Radial(torch.nn.Module):
         self.cutoff = float(cutoff)
         self.num_basis = num_basis
         self.edge_dim = edge_dim
+        wave_numbers = math.pi / self.cutoff * torch.arange(1, num_basis + 1)
+        self.register_buffer("wave_numbers", wave_numbers, False)
+        # Unit second moment on average over the ball: e3nn's basis is normalised along the radius.
+        scale = [(2 * num_basis / self.cutoff) ** 0.5] * num_basis + [1.0] * edge_dim
+        self.register_buffer("scale", torch.tensor(scale).unsqueeze(1), False)
         self.mlp = e3nn_nn.FullyConnectedNet([num_basis + edge_dim, *hidden, weight_numel], torch.nn.functional.silu)
 
     def reset_parameters(self) -> None:
@@ -77,17 +85,15 @@ class Radial(torch.nn.Module):
         return self.hidden(length, edge_attr) @ self.matrix()
 
     def matrix(self) -> Tensor:
-        """Return the matrix of the last layer, ``[H, weight_numel]``, scaled as e3nn does."""
-        last = self.mlp[-1]
-        return last.weight / (last.h_in * last.var_in / last.var_out) ** 0.5
+        """Return the matrix of the last layer, ``[H, weight_numel]``, the constant factors before it included."""
+        *_, last = self._matrices()
+        return last
 
     def hidden(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """Return what the last layer is applied to, ``[E, H]``."""
         # At zero length the Bessel functions are 0 / 0.
-        length = length.clamp(min=1e-6 * self.cutoff)
-        basis = soft_one_hot_linspace(length, 0.0, self.cutoff, self.num_basis, basis="bessel", cutoff=True)
-        # Unit second moment on average over the ball: e3nn's basis is normalised along the radius.
-        basis = basis * self.num_basis**0.5
+        length = length.clamp(min=1e-6 * self.cutoff).unsqueeze(1)
+        basis = torch.sin(length * self.wave_numbers) / length
         if self.edge_dim:
             if edge_attr is None or edge_attr.shape != (length.shape[0], self.edge_dim):
                 got = "None" if edge_attr is None else tuple(edge_attr.shape)
@@ -95,9 +101,19 @@ class Radial(torch.nn.Module):
             basis = torch.cat([basis, edge_attr], dim=1)
         elif edge_attr is not None:
             raise ValueError(f"this layer takes no 'edge_attr' (got {tuple(edge_attr.shape)}): pass edge_dim=...")
-        for layer in list(self.mlp)[:-1]:
-            basis = layer(basis)
+        *matrices, _ = self._matrices()
+        for matrix in matrices:
+            basis = torch.nn.functional.silu(basis @ matrix)
         return basis
+
+    def _matrices(self) -> list[Tensor]:
+        # Constant factors of layers and activations, as e3nn has them, go to the matrices, which are small.
+        layers = list(self.mlp)
+        matrices = [layer.weight / layer.h_in**0.5 for layer in layers]
+        matrices[0] = matrices[0] * self.scale
+        for n, layer in enumerate(layers[:-1]):
+            matrices[n + 1] = matrices[n + 1] * layer.act.cst
+        return matrices
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.weight_numel}, cutoff={self.cutoff}, num_basis={self.num_basis})"

@@ -46,6 +46,7 @@ class Coupling(torch.nn.Module):
         paths (list[Path]): The paths.
         targets (list[Tensor]): For each path, where entry ``ij`` goes in the flat result, shape ``[dim_in, dim_out]``.
         size (int): Length of the flat result.
+        scales (list[float], optional): A constant factor for each path.
     """
 
     path: Tensor
@@ -53,12 +54,12 @@ class Coupling(torch.nn.Module):
     target: Tensor
     value: Tensor
 
-    def __init__(self, paths: list[Path], targets: list[Tensor], size: int) -> None:
+    def __init__(self, paths: list[Path], targets: list[Tensor], size: int, scales: list[float] | None = None) -> None:
         super().__init__()
         self.size = size
         columns: list[list[Tensor]] = [[], [], [], []]
         for p, (path, target) in enumerate(zip(paths, targets, strict=True)):
-            C = clebsch_gordan(path.ir_theta.l, path.ir_in.l, path.ir_out.l)
+            C = clebsch_gordan(path.ir_theta.l, path.ir_in.l, path.ir_out.l) * (1.0 if scales is None else scales[p])
             t, i, j = torch.nonzero(C.abs() > 1e-12, as_tuple=True)
             for column, entries in zip(
                 columns, (torch.full_like(t, p), t + path.theta.start, target[i, j], C[t, i, j]), strict=True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_connected, check_dtype_device, check_last_dim, parse_irreps
+from ..checks import check_connected, check_dtype_device, check_last_dim, check_layout, parse_irreps
 from ..compat import o3
 from .contraction import Coupling, Path, copies, scalar_mean
 from .weights import SCALAR, RelaxedWeights
@@ -29,6 +29,64 @@ def connected(irreps_in: o3.Irreps, irreps_out: o3.Irreps, irreps_theta: o3.Irre
     return any(out in ir * t for _, ir in irreps_in for t in thetas for _, out in irreps_out)
 
 
+class Linear(o3.Linear):
+    """e3nn's linear map, also for features with channels innermost.
+
+    Args:
+        irreps_in (o3.Irreps or str): Irreps of the input.
+        irreps_out (o3.Irreps or str): Irreps of the output.
+        layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost. (default: ``"mul_ir"``)
+        biases (bool, optional): Add a learnable bias to the 0e part of the output. (default: :obj:`False`)
+
+    Example::
+
+        >>> Linear("4x0e+2x1o", "3x1o", layout="ir_mul")(torch.randn(5, 10)).shape
+        torch.Size([5, 9])
+    """
+
+    biased: Tensor
+
+    def __init__(
+        self, irreps_in: IrrepsLike, irreps_out: IrrepsLike, *, layout: str = "mul_ir", biases: bool = False
+    ) -> None:
+        super().__init__(o3.Irreps(irreps_in), o3.Irreps(irreps_out), biases=biases)
+        check_layout(layout)
+        self.layout = layout
+        slices = self.irreps_in.slices()
+        self._outputs: list[tuple[int, list[tuple[slice, slice, tuple[int, int], float]]]] = []
+        for k, (mul, ir) in enumerate(self.irreps_out):
+            terms: list[tuple[slice, slice, tuple[int, int], float]] = []
+            w = 0
+            for instruction in self.instructions:
+                numel = instruction.path_shape[0] * instruction.path_shape[1] if instruction.i_in >= 0 else 0
+                if instruction.i_out == k and numel:
+                    weight, scale = slice(w, w + numel), float(instruction.path_weight)
+                    terms.append((slices[instruction.i_in], weight, tuple(instruction.path_shape), scale))
+                w += numel
+            self._outputs.append((mul * ir.dim, terms))
+        blocks = zip(self.irreps_out, self.irreps_out.slices(), strict=True)
+        scalars = [torch.arange(s.start, s.stop) for (_, ir), s in blocks if ir == SCALAR]
+        biased = torch.cat(scalars) if scalars and biases else torch.zeros(0, dtype=torch.long)
+        self.register_buffer("biased", biased, False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the image of ``x`` ``[..., irreps_in.dim]``."""
+        if self.layout == "mul_ir":
+            return super().forward(x)
+        outputs = []
+        for size, terms in self._outputs:
+            products = [
+                (x[..., columns].unflatten(-1, (-1, shape[0])) @ (self.weight[weight].view(shape) * scale)).flatten(-2)
+                for columns, weight, shape, scale in terms
+            ]
+            outputs.append(sum(products[1:], products[0]) if products else x.new_zeros(*x.shape[:-1], size))
+        out = torch.cat(outputs, dim=-1)
+        if self.bias.numel():
+            # Scalars have the same place in both layouts.
+            out = out.index_add(-1, self.biased, self.bias.expand(*out.shape[:-1], -1))
+        return out
+
+
 class BreakingLinear(torch.nn.Module):
     r"""The part of a relaxed linear map that breaks symmetry: zero for a scalar theta.
 
@@ -41,70 +99,136 @@ class BreakingLinear(torch.nn.Module):
         irreps_in (o3.Irreps or str): Irreps of the input.
         irreps_out (o3.Irreps or str): Irreps of the output.
         irreps_theta (o3.Irreps or str): Irreps of theta.
+        channels (int, optional): Use at most the first so many channels of each irrep of the input: enough where a
+            learned map has mixed them before. (default: :obj:`None`, all)
+        layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost. (default: ``"mul_ir"``)
     """
 
-    def __init__(self, irreps_in: IrrepsLike, irreps_out: IrrepsLike, irreps_theta: IrrepsLike) -> None:
+    take: Tensor
+    order: Tensor
+
+    def __init__(
+        self,
+        irreps_in: IrrepsLike,
+        irreps_out: IrrepsLike,
+        irreps_theta: IrrepsLike,
+        *,
+        channels: int | None = None,
+        layout: str = "mul_ir",
+    ) -> None:
         super().__init__()
+        check_layout(layout)
         self.irreps_in = o3.Irreps(irreps_in)
         self.irreps_out = o3.Irreps(irreps_out)
         self.irreps_theta = o3.Irreps(irreps_theta)
+        used = [mul if channels is None else min(mul, channels) for mul, _ in self.irreps_in]
         thetas = [(ir, s) for _, ir, s in copies(self.irreps_theta) if ir != SCALAR]
-        paths, targets, offset = [], [], 0
-        # One entry per pair of input and output blocks: multiplicities, dimensions, number of paths.
-        self._blocks: list[list[tuple[int, int, int, int, int]]] = []
-        for mul_i, ir_i in self.irreps_in:
-            row = []
-            for mul_o, ir_o in self.irreps_out:
-                pair = [Path(s, ir_t, ir_i, ir_o) for ir_t, s in thetas if ir_o in ir_t * ir_i]
-                for path in pair:
-                    paths.append(path)
-                    targets.append(offset + torch.arange(ir_i.dim * ir_o.dim).view(ir_i.dim, ir_o.dim))
-                    offset += ir_i.dim * ir_o.dim
-                row.append((mul_i, mul_o, ir_i.dim, ir_o.dim, len(pair)))
-            self._blocks.append(row)
-        fan_in = [sum(row[o][0] * row[o][4] for row in self._blocks) for o in range(len(self.irreps_out))]
-        self._scale = [n**-0.5 if n else 0.0 for n in fan_in]
-        self._shape = (self.irreps_in.dim, self.irreps_out.dim)
-        self.coupling = Coupling(paths, targets, offset)
+        pairs = [
+            [[Path(s, ir_t, ir_i, ir_o) for ir_t, s in thetas if ir_o in ir_t * ir_i] for _, ir_o in self.irreps_out]
+            for _, ir_i in self.irreps_in
+        ]
+        fan_in = [
+            sum(mul * len(row[o]) for mul, row in zip(used, pairs, strict=True)) for o in range(len(self.irreps_out))
+        ]
+
+        # Blocks of equal multiplicities share one matrix product: W^T [mul_i mul_o, paths] by T [paths, dim_i dim_o].
+        groups_in, groups_out = _by_multiplicity(used), _by_multiplicity([mul for mul, _ in self.irreps_out])
+        weights, w = {}, 0
+        for i, row in enumerate(pairs):
+            for o, paths_io in enumerate(row):
+                numel = len(paths_io) * used[i] * self.irreps_out[o].mul
+                weights[i, o] = slice(w, w + numel)
+                w += numel
+        paths: list[Path] = []
+        targets: list[Tensor] = []
+        scales: list[float] = []
+        offset = 0
+        self._products: list[list[tuple[list[slice], int, int, int, int, int]]] = []
+        for mul_i, blocks_i in groups_in.items():
+            row_of_products = []
+            dims_i = [self.irreps_in[i].ir.dim for i in blocks_i]
+            for mul_o, blocks_o in groups_out.items():
+                dims_o = [self.irreps_out[o].ir.dim for o in blocks_o]
+                dim_i, dim_o = sum(dims_i), sum(dims_o)
+                first = len(paths)
+                for n, i in enumerate(blocks_i):
+                    for m, o in enumerate(blocks_o):
+                        rows = sum(dims_i[:n]) + torch.arange(dims_i[n])
+                        columns = sum(dims_o[:m]) + torch.arange(dims_o[m])
+                        for path in pairs[i][o]:
+                            paths.append(path)
+                            targets.append(offset + rows[:, None] * dim_o + columns)
+                            scales.append(fan_in[o] ** -0.5)
+                            offset += dim_i * dim_o
+                chunks = [weights[i, o] for i in blocks_i for o in blocks_o if pairs[i][o]]
+                row_of_products.append((chunks, len(paths) - first, mul_i, mul_o, dim_i, dim_o))
+            self._products.append(row_of_products)
+        self.coupling = Coupling(paths, targets, offset, scales)
         self.num_paths = len(paths)
-        self.weight = torch.nn.Parameter(
-            torch.empty(sum(mul_i * mul_o * n for row in self._blocks for mul_i, mul_o, _, _, n in row))
-        )
+        take = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_in, groups_in, layout)])
+        order = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_out, groups_out, layout)]).argsort()
+        self._shape = (self.irreps_in.dim, self.irreps_out.dim)
+        self._takes_all = take.equal(torch.arange(self._shape[0]))
+        self._is_ordered = order.equal(torch.arange(self._shape[1]))
+        self.register_buffer("take", take, False)
+        self.register_buffer("order", order, False)
+        self.weight = torch.nn.Parameter(torch.empty(w))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the weights from a normal distribution, as e3nn does."""
         torch.nn.init.normal_(self.weight)
 
-    def matrix(self, theta: Tensor) -> Tensor:
-        """Return the map for this theta as a matrix ``[irreps_in.dim, irreps_out.dim]``."""
-        if self.num_paths == 0:
-            return theta.new_zeros(self._shape)
-        couplings = self.coupling(theta)
-        rows, c, w = [], 0, 0
-        for row in self._blocks:
-            blocks = []
-            for o, (mul_i, mul_o, dim_i, dim_o, n) in enumerate(row):
-                if n == 0:
-                    blocks.append(theta.new_zeros(mul_i * dim_i, mul_o * dim_o))
-                    continue
-                T = couplings[c : c + n * dim_i * dim_o].view(n, dim_i * dim_o)
-                W = self.weight[w : w + n * mul_i * mul_o].view(n, mul_i * mul_o)
-                c, w = c + T.numel(), w + W.numel()
-                block = (W.T @ (T * self._scale[o])).view(mul_i, mul_o, dim_i, dim_o)
-                blocks.append(block.transpose(1, 2).reshape(mul_i * dim_i, mul_o * dim_o))
-            rows.append(torch.cat(blocks, dim=1))
-        return torch.cat(rows, dim=0)
-
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         """Return the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
-        return x @ self.matrix(theta)
+        if self.num_paths == 0:
+            return x.new_zeros(*x.shape[:-1], self._shape[1])
+        y = (x if self._takes_all else x.index_select(-1, self.take)) @ self._matrix(theta)
+        return y if self._is_ordered else y.index_select(-1, self.order)
+
+    def _matrix(self, theta: Tensor) -> Tensor:
+        """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
+        couplings, c = self.coupling(theta), 0
+        rows = []
+        for row in self._products:
+            blocks = []
+            for chunks, n, mul_i, mul_o, dim_i, dim_o in row:
+                if n == 0:
+                    blocks.append(theta.new_zeros(dim_i * mul_i, dim_o * mul_o))
+                    continue
+                W = self.weight[chunks[0]] if len(chunks) == 1 else torch.cat([self.weight[chunk] for chunk in chunks])
+                T = couplings[c : c + n * dim_i * dim_o].view(n, dim_i * dim_o)
+                c += T.numel()
+                block = (W.view(n, mul_i * mul_o).T @ T).view(mul_i, mul_o, dim_i, dim_o)
+                blocks.append(block.permute(2, 0, 3, 1).reshape(dim_i * mul_i, dim_o * mul_o))
+            rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1))
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=0)
 
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}({self.irreps_in}, {self.irreps_out}, theta={self.irreps_theta} | "
             f"{self.weight.numel()} weights)"
         )
+
+
+def _by_multiplicity(muls: list[int]) -> dict[int, list[int]]:
+    """Return the blocks of each multiplicity."""
+    groups: dict[int, list[int]] = {}
+    for block, mul in enumerate(muls):
+        groups.setdefault(mul, []).append(block)
+    return groups
+
+
+def _columns(irreps: o3.Irreps, groups: dict[int, list[int]], layout: str) -> list[Tensor]:
+    """Return for each block in the order of the groups where its components are, those of the first channels first."""
+    columns = []
+    for channels, blocks in groups.items():
+        for block in blocks:
+            mul, ir = irreps[block]
+            place = torch.arange(mul * ir.dim)
+            place = place.view(mul, ir.dim).T if layout == "mul_ir" else place.view(ir.dim, mul)
+            columns.append(irreps.slices()[block].start + place[:, :channels].flatten())
+    return columns
 
 
 class RelaxedLinear(torch.nn.Module):
@@ -121,6 +245,9 @@ class RelaxedLinear(torch.nn.Module):
         irreps_theta (o3.Irreps, str, int, RelaxedWeights or None): Irreps of theta, an instance to share, or
             :obj:`None` for the strict layer.
         biases (bool, optional): Add a learnable bias to the 0e part of the output. (default: :obj:`False`)
+        channels (int, optional): Let theta act on at most the first so many channels of each irrep of the input.
+            (default: :obj:`None`, all)
+        layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost. (default: ``"mul_ir"``)
 
     Shapes:
         - **input:** features ``[..., irreps_in.dim]``
@@ -148,6 +275,8 @@ class RelaxedLinear(torch.nn.Module):
         irreps_theta: ThetaLike | RelaxedWeights = None,
         *,
         biases: bool = False,
+        channels: int | None = None,
+        layout: str = "mul_ir",
     ) -> None:
         super().__init__()
         self.irreps_in = parse_irreps("irreps_in", irreps_in)
@@ -155,10 +284,12 @@ class RelaxedLinear(torch.nn.Module):
         self.dim_in = self.irreps_in.dim
         self.theta = as_weights(irreps_theta)
         check_connected(self, connected(self.irreps_in, self.irreps_out, self.irreps_theta))
-        self.linear = o3.Linear(self.irreps_in, self.irreps_out, biases=biases)
+        self.linear = Linear(self.irreps_in, self.irreps_out, biases=biases, layout=layout)
         self.breaking: BreakingLinear | None = None
         if self.theta is not None:
-            self.breaking = BreakingLinear(self.irreps_in, self.irreps_out, self.theta.irreps_theta)
+            self.breaking = BreakingLinear(
+                self.irreps_in, self.irreps_out, self.theta.irreps_theta, channels=channels, layout=layout
+            )
             self.register_buffer("scalars", scalar_mean(self.theta.irreps_theta), persistent=False)
 
     @property

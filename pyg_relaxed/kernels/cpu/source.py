@@ -22,6 +22,7 @@ def generate(table: PathTable, dtype: torch.dtype) -> str:
 
     Example::
 
+        >>> from pyg_relaxed.compat import o3
         >>> table = PathTable(o3.Irreps("8x0e+8x1o"), o3.Irreps("0e+1o"), lmax=1)
         >>> "static void edge_to_receiver" in generate(table, torch.float32)
         True
