@@ -183,10 +183,10 @@ class BreakingLinear(torch.nn.Module):
         """Return the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
         if self.num_paths == 0:
             return x.new_zeros(*x.shape[:-1], self._shape[1])
-        y = (x if self._takes_all else x.index_select(-1, self.take)) @ self._matrix(theta)
+        y = (x if self._takes_all else x.index_select(-1, self.take)) @ self.matrix(theta)
         return y if self._is_ordered else y.index_select(-1, self.order)
 
-    def _matrix(self, theta: Tensor) -> Tensor:
+    def matrix(self, theta: Tensor) -> Tensor:
         """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
         couplings, c = self.coupling(theta), 0
         rows = []

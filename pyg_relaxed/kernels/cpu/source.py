@@ -24,7 +24,7 @@ def generate(table: PathTable, dtype: torch.dtype) -> str:
 
         >>> from pyg_relaxed.compat import o3
         >>> table = PathTable(o3.Irreps("8x0e+8x1o"), o3.Irreps("0e+1o"), lmax=1)
-        >>> "static void edge_to_receiver" in generate(table, torch.float32)
+        >>> "edge_to_receiver(const real" in generate(table, torch.float32)
         True
     """
     groups = [_Group(table, list(paths)) for _, paths in groupby(table.paths, key=lambda path: path[:3])]
