@@ -162,6 +162,8 @@ class TensorProductConv(torch.nn.Module):
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):
             return "torch"  # which promotes them, or complains
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return "torch"  # torch.func cannot look into custom operators
         return choose(self.backend, self._spec, x.device.type, x.dtype)
 
     def _check_features(self, x: Tensor, sh: Tensor) -> None:

@@ -22,6 +22,8 @@ class ReferenceBackend(torch.nn.Module):
         self.dim_out = table.irreps_out.dim
         slices_in, slices_sh, slices_out = (ir.slices() for ir in (table.irreps_in, table.irreps_sh, table.blocks))
         self._inputs: list[tuple[int, int, int, int]] = []
+        # No buffers: a buffer in float32 that .double() converts keeps its rounding.
+        self._couplings: list[Tensor] = []
         order = []
         for i, (mul, ir_in) in enumerate(table.irreps_in):
             paths = [path for path in table.paths if path.i == i]
@@ -41,7 +43,7 @@ class ReferenceBackend(torch.nn.Module):
                 targets[:, c : c + dim] = slices_out[path.k].start + dim * channels + torch.arange(dim)
                 c += dim
             n = len(self._inputs)
-            self.register_buffer(f"couplings_{n}", couplings.flatten(1).to(torch.get_default_dtype()), False)
+            self._couplings.append(couplings.flatten(1))
             self.register_buffer(f"weights_{n}", weights.flatten(), False)
             self._inputs.append((slices_in[i].start, mul, ir_in.dim, columns))
             order.append(targets.flatten())
@@ -60,7 +62,7 @@ class ReferenceBackend(torch.nn.Module):
         edges = x_j.shape[0]
         parts = []
         for n, (start, mul, dim, columns) in enumerate(self._inputs):
-            maps = (sh @ getattr(self, f"couplings_{n}")).view(edges, dim, columns)
+            maps = (sh @ self._couplings[n].to(sh)).view(edges, dim, columns)
             x_i = x_j[:, start : start + mul * dim].reshape(edges, mul, dim)
             weights = weight.index_select(1, getattr(self, f"weights_{n}"))
             parts.append(torch.bmm(x_i, maps).view(edges, mul * columns) * weights)

@@ -1,0 +1,233 @@
+"""Compiled C against plain torch and against e3nn: values, first and second derivatives, any graph."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from pyg_relaxed.compat import o3
+from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
+from pyg_relaxed.kernels.cpu import (
+    factored,
+    find_compiler,
+    sorted_edges,
+    sorting,
+    splined,
+    to_edges,
+    to_receivers,
+    to_senders,
+)
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+some = settings(
+    max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+irrep = st.builds(o3.Irrep, st.integers(0, 2), st.sampled_from([1, -1]))
+irreps = st.lists(st.tuples(st.sampled_from([1, 2, 3, 8, 17]), irrep), min_size=1, max_size=3).map(o3.Irreps)
+edge_irreps = st.lists(st.tuples(st.integers(1, 2), irrep), min_size=1, max_size=3).map(o3.Irreps)
+
+
+def operators(irreps_in, irreps_sh, lmax=2, layout="mul_ir", dtype=torch.float64):
+    """Return the compiled operation and the reference."""
+    try:
+        pair = [TensorProductConv(irreps_in, irreps_sh, lmax, layout=layout, backend=b) for b in ("cpu", "torch")]
+    except ValueError:
+        assume(False)
+    return [op.to(dtype) for op in pair]
+
+
+def inputs(op, senders, receivers, edges, dtype, is_sorted=False):
+    """Directed, with duplicate edges and edges of a node to itself; the last receiver has none."""
+    edge_index = torch.stack([torch.randint(0, senders, (edges,)), torch.randint(0, max(receivers - 1, 1), (edges,))])
+    if edges > 2:
+        edge_index[:, 1] = edge_index[:, 0]
+        edge_index[:, 2] = 0
+    if is_sorted:
+        edge_index = edge_index[:, torch.argsort(edge_index[1], stable=True)]
+    x, sh = torch.randn(senders, op.irreps_in.dim), torch.randn(edges, op.irreps_sh.dim)
+    # Neither rows nor columns are contiguous.
+    weight = torch.randn(op.weight_numel, 2 * edges).T[::2]
+    return [t.to(dtype) for t in (x, sh, weight)], edge_index
+
+
+@contextmanager
+def small_parts(edges):
+    before, sorting.PART = sorting.PART, edges
+    try:
+        yield
+    finally:
+        sorting.PART = before
+
+
+def assert_same(found, expected, dtype):
+    for a, b in zip(found, expected, strict=True):
+        scale = b.abs().max().item() if b.numel() else 0.0
+        torch.testing.assert_close(a, b, rtol=0, atol=10 * TOLERANCE[dtype] * scale)
+
+
+def derivatives(function, arguments, seed=0):
+    """Return value, first derivatives along a vector, and derivatives of those along others."""
+    arguments = [t.detach().clone().requires_grad_() for t in arguments]
+    value = function(*arguments)
+    generator = torch.Generator().manual_seed(seed)
+    along = [torch.randn(t.shape, generator=generator).to(t) for t in (value, *arguments)]
+    along[0].requires_grad_()
+    first = torch.autograd.grad(value, arguments, along[0], create_graph=True)
+    second = torch.autograd.grad(first, [*arguments, along[0]], along[1:], allow_unused=True)
+    second = [torch.zeros_like(t) if s is None else s for s, t in zip(second, [*arguments, along[0]], strict=True)]
+    return [value, *first, *second]
+
+
+@some
+@given(
+    irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"]), st.sampled_from(list(TOLERANCE)), st.integers(0, 999)
+)
+def test_values_and_two_orders_of_derivatives(irreps_in, irreps_sh, layout, dtype, seed):
+    torch.manual_seed(seed)
+    compiled, reference = operators(irreps_in, irreps_sh, layout=layout, dtype=dtype)
+    senders, receivers, edges = seed % 5 + 1, seed % 7 + 1, seed % 31
+    arguments, edge_index = inputs(compiled, senders, receivers, edges, dtype)
+    found, expected = (
+        derivatives(lambda *a, op=op: op(*a, edge_index, receivers), arguments) for op in (compiled, reference)
+    )
+    assert_same(found, expected, dtype)
+    if receivers > 1:
+        assert found[0][-1].abs().max() == 0
+
+
+@some
+@given(irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"]), st.booleans(), st.integers(0, 999))
+def test_weights_as_a_product(irreps_in, irreps_sh, layout, is_sorted, seed):
+    """Several parts, of which some are empty, agree with the product stored as a whole."""
+    torch.manual_seed(seed)
+    op, reference = operators(irreps_in, irreps_sh, layout=layout)
+    (x, sh, _), edge_index = inputs(op, 6, 7, seed % 41, torch.float64, is_sorted)
+    hidden, matrix = torch.randn(len(sh), 5).double(), torch.randn(5, op.weight_numel).double()
+    with small_parts(6):
+        found = derivatives(lambda *a: op.factored(*a, edge_index, 7), (x, sh, hidden, matrix))
+    expected = derivatives(lambda x, sh, h, W: reference(x, sh, h @ W, edge_index, 7), (x, sh, hidden, matrix))
+    assert_same(found, expected, torch.float64)
+
+
+@some
+@given(irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"]), st.integers(0, 999))
+def test_weights_from_a_table(irreps_in, irreps_sh, layout, seed):
+    torch.manual_seed(seed)
+    op, reference = operators(irreps_in, irreps_sh, layout=layout)
+    (x, sh, _), edge_index = inputs(op, 6, 7, seed % 41, torch.float64)
+    length, table = 2 * torch.rand(len(sh)).double(), torch.randn(5, 2, op.weight_numel).double()
+    arguments = [t.requires_grad_() for t in (x, sh, length)]
+    found = op.splined(*arguments, table, 0.4, edge_index, 7)
+    expected = reference(x, sh, interpolate(length, table, 0.4), edge_index, 7)
+    along = torch.randn_like(expected)
+    assert_same([found], [expected], torch.float64)
+    gradients = (torch.autograd.grad(y, arguments, along) for y in (found, expected))
+    assert_same(*gradients, torch.float64)
+
+
+def test_a_cubic_is_interpolated_exactly_and_beyond_the_table_too():
+    knots = torch.arange(4.0, dtype=torch.float64)
+    table = torch.stack([knots**3 - knots, 3 * knots**2 - 1], dim=1)[:, :, None]
+    length = torch.linspace(0, 3.5, 9, dtype=torch.float64)
+    torch.testing.assert_close(interpolate(length, table, 1.0)[:, 0], length**3 - length)
+
+
+@pytest.mark.parametrize("irreps_in", ["16x0e+16x1o+16x2e", "5x0e+3x1o+2x3o"])
+def test_equals_e3nn_in_float32(irreps_in):
+    op = TensorProductConv(irreps_in, "0e+1o+2e", lmax=2, backend="cpu")
+    (x, sh, weight), edge_index = inputs(op, 9, 9, 200, torch.float32)
+    instructions, blocks = [], []
+    for path in op.table.paths:
+        instructions.append((path.i, path.j, path.k, "uvu", True))
+        blocks = op.table.blocks
+    product = o3.TensorProduct(
+        op.irreps_in, op.irreps_sh, blocks, instructions, shared_weights=False, internal_weights=False
+    )
+    expected = torch.zeros(9, op.irreps_out.dim).index_add(0, edge_index[1], product(x[edge_index[0]], sh, weight))
+    assert_same([op(x, sh, weight, edge_index)], [expected], torch.float32)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    op = TensorProductConv("8x0e+8x1o", "0e+1o", lmax=1, backend="cpu")
+    arguments, edge_index = inputs(op, 40, 40, 1000, torch.float32)
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(derivatives(lambda *a: op(*a, edge_index), arguments))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
+def test_gradcheck(layout):
+    op = TensorProductConv("2x0e+1x1o", "0e+1o", lmax=1, layout=layout, backend="cpu").double()
+    arguments, edge_index = inputs(op, 3, 3, 5, torch.float64)
+    arguments = [t.clone().requires_grad_() for t in arguments]
+    assert torch.autograd.gradcheck(lambda *a: op(*a, edge_index), arguments)
+    assert torch.autograd.gradgradcheck(lambda *a: op(*a, edge_index), arguments)
+    x, sh, _ = arguments
+    factors = [torch.randn(*shape).double().requires_grad_() for shape in ((5, 2), (2, op.weight_numel))]
+    assert torch.autograd.gradcheck(lambda *a: op.factored(*a, edge_index), [x, sh, *factors])
+    assert torch.autograd.gradgradcheck(lambda *a: op.factored(*a, edge_index), [x, sh, *factors])
+
+
+def test_operators_keep_the_rules_of_torch():
+    op = TensorProductConv("2x0e+1x1o", "0e+1o", lmax=1, backend="cpu")
+    arguments, edge_index = inputs(op, 3, 4, 5, torch.float32)
+    x, sh, w = (t.contiguous().requires_grad_() for t in arguments)
+    g = torch.randn(4, op.irreps_out.dim, requires_grad=True)
+    order, rest = sorted_edges(edge_index, 3, 4), (op.table.spec, True)
+    torch.library.opcheck(to_receivers, (x, sh, w, order, 4, *rest))
+    torch.library.opcheck(to_senders, (g, sh, w, order, 3, *rest))
+    torch.library.opcheck(to_edges, (x, sh, w, g, order, True, *rest))
+    hidden, matrix = torch.randn(5, 2, requires_grad=True), torch.randn(2, op.weight_numel, requires_grad=True)
+    torch.library.opcheck(factored, (x, sh, hidden, matrix, order, 4, *rest))
+    length, table = torch.rand(5, requires_grad=True), torch.randn(3, 2, op.weight_numel)
+    torch.library.opcheck(splined, (x, sh, length, table, 0.5, order, 4, *rest))
+
+
+def test_works_under_functional_transforms():
+    op = TensorProductConv("2x0e+1x1o", "0e+1o", lmax=1, backend="cpu").double()
+    (x, sh, w), edge_index = inputs(op, 3, 3, 5, torch.float64)
+
+    def energy(x, sh, w):
+        return op(x, sh, w, edge_index).square().sum()
+
+    found = torch.func.grad(energy, argnums=(0, 1, 2))(x, sh, w)
+    arguments = [t.clone().requires_grad_() for t in (x, sh, w)]
+    assert_same(found, torch.autograd.grad(energy(*arguments), arguments), torch.float64)
+    batch = torch.stack([x, 2 * x])
+    each = torch.stack([op(y, sh, w, edge_index) for y in batch])
+    torch.testing.assert_close(torch.func.vmap(lambda y: op(y, sh, w, edge_index))(batch), each)
+
+
+def test_the_same_graph_is_sorted_once_and_a_changed_one_again():
+    edge_index = torch.tensor([[0, 1, 2], [1, 0, 1]])
+    order = sorted_edges(edge_index, 3, 3)
+    assert sorted_edges(edge_index, 3, 3) is order
+    assert sorted_edges(edge_index, 4, 3) is not order
+    edge_index[1, 0] = 2
+    assert sorted_edges(edge_index, 4, 3)[3:6].tolist() == [2, 0, 1]
+
+
+def test_an_edge_to_nowhere_is_explained():
+    op = TensorProductConv("1x0e", "0e", lmax=0, backend="cpu")
+    edge_index = torch.tensor([[0, 1], [1, 7]])
+    with pytest.raises(ValueError, match="edge 1 from node 1 to node 7, but there are 2 senders and 2 receivers"):
+        op(torch.ones(2, 1), torch.ones(2, 1), torch.ones(2, 1), edge_index)
+
+
+@pytest.mark.parametrize("irreps_sh", ["0e+1o+2e", "2x0e+1o"])
+def test_a_table_of_paths_comes_back_from_its_name(irreps_sh):
+    table = PathTable(o3.Irreps("4x0e+2x1o+1x1o"), o3.Irreps(irreps_sh), lmax=1)
+    again = PathTable.from_spec(table.spec)
+    assert again.paths == table.paths
+    assert again.irreps_out == table.irreps_out
