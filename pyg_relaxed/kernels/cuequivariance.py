@@ -1,0 +1,117 @@
+"""The backend of NVIDIA's package cuEquivariance, called with our paths, weights and normalisation."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .layout import places_in_ir_mul
+from .paths import PathTable
+
+if TYPE_CHECKING:
+    import cuequivariance
+
+PACKAGES = ("cuequivariance_torch", "cuequivariance_ops_torch")
+MIN_EXTENT = 8  # below, kernels of method "uniform_1d" have little to do for each coefficient
+
+
+def why_not(spec: str) -> str | None:
+    """Return why the package cannot compute this product, :obj:`None` if it can."""
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed"
+    table = PathTable.from_spec(spec)
+    if _extent(table) < MIN_EXTENT:
+        return (
+            f"its method 'uniform_1d' cuts all channels in pieces of one length, so the multiplicities of "
+            f"{table.irreps_in} must have a common divisor of at least {MIN_EXTENT} (got {_extent(table)})"
+        )
+    return None
+
+
+@torch.compiler.disable
+def convolve(
+    x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, spec: str, mul_ir: bool
+) -> Tensor:
+    """Return the sum over neighbours, ``[num_nodes, irreps_out.dim]``. Sums on a GPU do not repeat to the last bit."""
+    product = _convolution(spec, x.device, "uniform_1d" if x.is_cuda else "naive")
+    return product(x, sh, weight, edge_index, num_nodes, mul_ir)
+
+
+def polynomial(table: PathTable) -> cuequivariance.SegmentedPolynomial:
+    """Return the product as a polynomial of weights, x and sh, everywhere channels innermost.
+
+    Every segment is one component of as many channels as all multiplicities can be divided into, which is the form
+    that the method ``"uniform_1d"`` takes.
+    """
+    import cuequivariance
+
+    extent = _extent(table)
+    product = cuequivariance.SegmentedTensorProduct.from_subscripts("u,u,,u")
+    for operand, size in ((0, table.weight_numel), (1, table.irreps_in.dim), (3, table.irreps_out.dim)):
+        product.add_segments(operand, size // extent * [(extent,)])
+    product.add_segments(2, table.irreps_sh.dim * [()])
+    w = 0
+    for path in table.paths:
+        pieces = path.mul // extent
+        x = table.irreps_in.slices()[path.i].start // extent
+        sh = table.irreps_sh.slices()[path.j].start + path.v * path.ir_sh.dim
+        y, stride = (n // extent for n in table.position(path.k))
+        coefficients = table.coefficients(path)
+        for a, b, c in torch.nonzero(coefficients.abs() > 1e-12).tolist():
+            value = coefficients[a, b, c].numpy()
+            for n in range(pieces):
+                product.add_path(w + n, x + a * pieces + n, sh + b, y + c * stride + n, c=value)
+        w += pieces  # path by path: see _Convolution.weights
+    return cuequivariance.SegmentedPolynomial.eval_last_operand(product)
+
+
+class _Convolution(torch.nn.Module):
+    """The polynomial, and the orders of weights and components that it needs.
+
+    Args:
+        table (PathTable): The paths.
+        method (str): ``"uniform_1d"``, on a GPU, or ``"naive"``, plain torch.
+    """
+
+    weights: Tensor
+    to_ir_mul: Tensor
+    to_mul_ir: Tensor
+
+    def __init__(self, table: PathTable, method: str) -> None:
+        super().__init__()
+        from cuequivariance_torch import SegmentedPolynomial
+
+        self.polynomial = SegmentedPolynomial(polynomial(table), method=method)
+        weights = [
+            first + stride * torch.arange(mul) for (first, stride), mul in ((p.weights, p.mul) for p in table.paths)
+        ]
+        self.register_buffer("weights", torch.cat(weights))
+        self.register_buffer("to_ir_mul", torch.argsort(places_in_ir_mul(table.irreps_in)))
+        self.register_buffer("to_mul_ir", places_in_ir_mul(table.irreps_out))
+        self.is_sorted = bool((self.weights[1:] > self.weights[:-1]).all())
+
+    def forward(
+        self, x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, mul_ir: bool
+    ) -> Tensor:
+        """Return the sum over neighbours."""
+        sender, receiver = edge_index
+        weight = weight if self.is_sorted else weight.index_select(1, self.weights)
+        x = x.index_select(1, self.to_ir_mul) if mul_ir else x
+        shape = x.new_empty(num_nodes, 1)  # the package reads its length
+        (y,) = self.polynomial([weight, x, sh], {1: sender}, {0: shape}, {0: receiver})
+        return y.index_select(1, self.to_mul_ir) if mul_ir else y
+
+
+@functools.lru_cache(maxsize=256)
+def _convolution(spec: str, device: torch.device, method: str) -> _Convolution:
+    return _Convolution(PathTable.from_spec(spec), method).to(device)
+
+
+def _extent(table: PathTable) -> int:
+    return math.gcd(*(mul for mul, _ in table.irreps_in))
