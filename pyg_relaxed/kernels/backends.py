@@ -16,6 +16,7 @@ DTYPES = (torch.float32, torch.float64)
 # every order, pass through torch.compile, take all irreps and need no package but torch's own. Of the others,
 # cuEquivariance is the one whose paths and weights are checked against the reference without a GPU.
 PREFERENCE = {"cpu": ("cpu",), "cuda": ("triton", "cuequivariance", "openequivariance")}
+_warned: set[str] = set()  # devices
 BACKENDS = ("auto", "torch", *PREFERENCE["cpu"], *PREFERENCE["cuda"])
 
 
@@ -83,8 +84,10 @@ def _why_not_cpu(spec: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-@functools.lru_cache(maxsize=2)
 def _warn_once(device: str, reasons: str) -> None:
+    if device in _warned:
+        return
+    _warned.add(device)
     if device == "cpu":
         logger.warning(
             "convolutions run on plain torch, some 50 times slower than compiled C: %s. Install a C compiler such as "
@@ -93,7 +96,7 @@ def _warn_once(device: str, reasons: str) -> None:
         )
     else:
         logger.warning(
-            "convolutions on this GPU run on plain torch, which is slow and takes much memory: %s. Install triton, or "
-            "`pip install pyg-relaxed[gpu]`",
+            "convolutions on this GPU run on plain torch, which is slow and takes much memory: %s. Install triton and "
+            "a C compiler, or `pip install pyg-relaxed[gpu]`",
             reasons,
         )

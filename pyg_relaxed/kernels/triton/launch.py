@@ -7,6 +7,8 @@ import functools
 import hashlib
 import importlib.util
 import linecache
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -80,6 +82,8 @@ def why_not(spec: str) -> str | None:
     """Return why the kernels cannot run on the current GPU, :obj:`None` if they can. They take all irreps."""
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
+    if not os.environ.get("CC") and not any(shutil.which(name) for name in ("gcc", "clang")):
+        return "Triton finds no C compiler, gcc or clang, which it needs beside its own"
     if torch.version.hip is None and torch.cuda.get_device_capability() < MIN_CAPABILITY:
         return f"it needs a GPU of compute capability {MIN_CAPABILITY} (got {torch.cuda.get_device_capability()})"
     return None
