@@ -101,12 +101,11 @@ class TensorProductConv(torch.nn.Module):
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
         backend = self._backend(x, sh, weight)
-        if backend in ("cpu", "triton"):
+        own = backend in ("cpu", "triton")
+        if own or (backend != "torch" and sh.shape[0] > 0):  # other packages do not promise to take no edges
+            run = to_receivers if own else module(backend).convolve
             order = sorted_edges(edge_index, x.shape[0], num_nodes)
-            return to_receivers(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
-        if backend != "torch" and sh.shape[0] > 0:
-            convolve = module(backend).convolve
-            return convolve(x, sh, weight, edge_index, num_nodes, self._spec, self.layout == "mul_ir")
+            return run(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
         if self.layout == "mul_ir":
             return self.reference(x, sh, weight, edge_index, num_nodes)
         return self.reference(x[:, self._order_in], sh, weight, edge_index, num_nodes)[:, self._order_out]

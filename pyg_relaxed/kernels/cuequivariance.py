@@ -35,12 +35,10 @@ def why_not(spec: str) -> str | None:
 
 
 @torch.compiler.disable
-def convolve(
-    x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, spec: str, mul_ir: bool
-) -> Tensor:
-    """Return the sum over neighbours, ``[num_nodes, irreps_out.dim]``. Sums on a GPU do not repeat to the last bit."""
+def convolve(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool) -> Tensor:
+    """Return the convolution as :func:`to_receivers` does. On a GPU sums do not repeat to the last bit."""
     product = _convolution(spec, x.device, "uniform_1d" if x.is_cuda else "naive")
-    return product(x, sh, weight, edge_index, num_nodes, mul_ir)
+    return product(x, sh, w, order, num_receivers, mul_ir)
 
 
 def polynomial(table: PathTable) -> cuequivariance.SegmentedPolynomial:
@@ -96,15 +94,13 @@ class _Convolution(torch.nn.Module):
         self.register_buffer("to_mul_ir", places_in_ir_mul(table.irreps_out))
         self.is_sorted = bool((self.weights[1:] > self.weights[:-1]).all())
 
-    def forward(
-        self, x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, mul_ir: bool
-    ) -> Tensor:
+    def forward(self, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, mul_ir: bool) -> Tensor:
         """Return the sum over neighbours."""
-        sender, receiver = edge_index
-        weight = weight if self.is_sorted else weight.index_select(1, self.weights)
+        sender, receiver = order[: 2 * len(sh)].view(2, -1)
+        w = w if self.is_sorted else w.index_select(1, self.weights)
         x = x.index_select(1, self.to_ir_mul) if mul_ir else x
-        shape = x.new_empty(num_nodes, 1)  # the package reads its length
-        (y,) = self.polynomial([weight, x, sh], {1: sender}, {0: shape}, {0: receiver})
+        shape = x.new_empty(num_receivers, 1)  # the package reads its length
+        (y,) = self.polynomial([w, x, sh], {1: sender}, {0: shape}, {0: receiver})
         return y.index_select(1, self.to_mul_ir) if mul_ir else y
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .cpu import sorted_edges
 from .layout import places_in_ir_mul
 from .paths import PathTable
 
@@ -31,16 +30,14 @@ def why_not(spec: str) -> str | None:
 
 
 @torch.compiler.disable
-def convolve(
-    x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, spec: str, mul_ir: bool
-) -> Tensor:
-    """Return the sum over neighbours, ``[num_nodes, irreps_out.dim]``.
+def convolve(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool) -> Tensor:
+    """Return the convolution as :func:`to_receivers` does.
 
     Sums repeat to the last bit if :func:`torch.use_deterministic_algorithms` is on, at the price of sorting the edges.
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     product = _convolution(spec, x.device, x.dtype, deterministic)
-    return product(x, sh, weight, edge_index, num_nodes, mul_ir)
+    return product(x, sh, w, order, num_receivers, mul_ir)
 
 
 def problem(table: PathTable, dtype: torch.dtype) -> openequivariance.TPProblem:
@@ -88,24 +85,20 @@ class _Convolution(torch.nn.Module):
         self.register_buffer("to_ir_mul", torch.argsort(places_in_ir_mul(table.irreps_out)))
         self.is_sorted = bool((self.weights[1:] > self.weights[:-1]).all())
 
-    def forward(
-        self, x: Tensor, sh: Tensor, weight: Tensor, edge_index: Tensor, num_nodes: int, mul_ir: bool
-    ) -> Tensor:
+    def forward(self, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, mul_ir: bool) -> Tensor:
         """Return the sum over neighbours."""
         num_senders = x.shape[0]
-        sender, receiver = edge_index
-        by_sender = None
-        if self.deterministic:
-            order = sorted_edges(edge_index, num_senders, num_nodes)
-            by_receiver = order[2 * len(sh) : 3 * len(sh)]
-            sender, receiver = sender[by_receiver], receiver[by_receiver]
-            sh, weight = sh.index_select(0, by_receiver), weight.index_select(0, by_receiver)
-            by_sender = torch.argsort(sender, stable=True)
-        weight = weight if self.is_sorted else weight.index_select(1, self.weights)
+        sender, receiver, _, by_sender = order[: 4 * len(sh)].view(4, -1)
+        to_sorted_by_sender = None
+        if self.deterministic:  # edges must be sorted by receiver and, of one receiver, by sender
+            edges = by_sender[torch.argsort(receiver[by_sender], stable=True)]
+            sender, receiver, sh, w = (t.index_select(0, edges) for t in (sender, receiver, sh, w))
+            to_sorted_by_sender = torch.argsort(sender, stable=True)
+        w = w if self.is_sorted else w.index_select(1, self.weights)
         x = x if mul_ir else x.index_select(1, self.to_mul_ir)
-        if num_nodes > num_senders:  # the package knows one set of nodes
-            x = torch.nn.functional.pad(x, (0, 0, 0, num_nodes - num_senders))
-        y = self.convolution(x, sh, weight, receiver.contiguous(), sender.contiguous(), by_sender)[:num_nodes]
+        if num_receivers > num_senders:  # the package knows one set of nodes
+            x = torch.nn.functional.pad(x, (0, 0, 0, num_receivers - num_senders))
+        y = self.convolution(x, sh, w, receiver, sender, to_sorted_by_sender)[:num_receivers]
         return y if mul_ir else y.index_select(1, self.to_ir_mul)
 
 
