@@ -38,11 +38,12 @@ def why_not(spec: str) -> str | None:
 def convolve(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool) -> Tensor:
     """Return the convolution as :func:`to_receivers` does. On a GPU sums do not repeat to the last bit."""
     product = _convolution(spec, x.device, "uniform_1d" if x.is_cuda else "naive")
-    return product(x, sh, w, order, num_receivers, mul_ir)
+    with torch.cuda.device_of(x):
+        return product(x, sh, w, order, num_receivers, mul_ir)
 
 
 def polynomial(table: PathTable) -> cuequivariance.SegmentedPolynomial:
-    """Return the product as a polynomial of weights, x and sh, everywhere channels innermost.
+    """Return the product as a polynomial of weights, x and those components of sh that it needs, channels innermost.
 
     Every segment is one component of as many channels as all multiplicities can be divided into, which is the form
     that the method ``"uniform_1d"`` takes.
@@ -53,7 +54,8 @@ def polynomial(table: PathTable) -> cuequivariance.SegmentedPolynomial:
     product = cuequivariance.SegmentedTensorProduct.from_subscripts("u,u,,u")
     for operand, size in ((0, table.weight_numel), (1, table.irreps_in.dim), (3, table.irreps_out.dim)):
         product.add_segments(operand, size // extent * [(extent,)])
-    product.add_segments(2, table.irreps_sh.dim * [()])
+    places = {component: n for n, component in enumerate(_used(table))}
+    product.add_segments(2, len(places) * [()])
     w = 0
     for path in table.paths:
         pieces = path.mul // extent
@@ -64,7 +66,7 @@ def polynomial(table: PathTable) -> cuequivariance.SegmentedPolynomial:
         for a, b, c in torch.nonzero(coefficients.abs() > 1e-12).tolist():
             value = coefficients[a, b, c].numpy()
             for n in range(pieces):
-                product.add_path(w + n, x + a * pieces + n, sh + b, y + c * stride + n, c=value)
+                product.add_path(w + n, x + a * pieces + n, places[sh + b], y + c * stride + n, c=value)
         w += pieces  # path by path: see _Convolution.weights
     return cuequivariance.SegmentedPolynomial.eval_last_operand(product)
 
@@ -77,6 +79,7 @@ class _Convolution(torch.nn.Module):
         method (str): ``"uniform_1d"``, on a GPU, or ``"naive"``, plain torch.
     """
 
+    used: Tensor
     weights: Tensor
     to_ir_mul: Tensor
     to_mul_ir: Tensor
@@ -90,6 +93,7 @@ class _Convolution(torch.nn.Module):
             first + stride * torch.arange(mul) for (first, stride), mul in ((p.weights, p.mul) for p in table.paths)
         ]
         self.register_buffer("weights", torch.cat(weights))
+        self.register_buffer("used", torch.tensor(_used(table)))
         self.register_buffer("to_ir_mul", torch.argsort(places_in_ir_mul(table.irreps_in)))
         self.register_buffer("to_mul_ir", places_in_ir_mul(table.irreps_out))
         self.is_sorted = bool((self.weights[1:] > self.weights[:-1]).all())
@@ -99,6 +103,8 @@ class _Convolution(torch.nn.Module):
         sender, receiver = order[: 2 * len(sh)].view(2, -1)
         w = w if self.is_sorted else w.index_select(1, self.weights)
         x = x.index_select(1, self.to_ir_mul) if mul_ir else x
+        # The package does not promise to write the derivatives in components that it does not need.
+        sh = sh if len(self.used) == sh.shape[1] else sh.index_select(1, self.used)
         shape = x.new_empty(num_receivers, 1)  # the package reads its length
         (y,) = self.polynomial([w, x, sh], {1: sender}, {0: shape}, {0: receiver})
         return y.index_select(1, self.to_mul_ir) if mul_ir else y
@@ -107,6 +113,13 @@ class _Convolution(torch.nn.Module):
 @functools.lru_cache(maxsize=256)
 def _convolution(spec: str, device: torch.device, method: str) -> _Convolution:
     return _Convolution(PathTable.from_spec(spec), method).to(device)
+
+
+def _used(table: PathTable) -> list[int]:
+    """Return the components of sh that some path multiplies."""
+    slices = table.irreps_sh.slices()
+    starts = {slices[path.j].start + path.v * path.ir_sh.dim: path.ir_sh.dim for path in table.paths}
+    return sorted(start + b for start, dim in starts.items() for b in range(dim))
 
 
 def _extent(table: PathTable) -> int:

@@ -37,7 +37,8 @@ def convolve(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int
     """
     deterministic = torch.are_deterministic_algorithms_enabled()
     product = _convolution(spec, x.device, x.dtype, deterministic)
-    return product(x, sh, w, order, num_receivers, mul_ir)
+    with torch.cuda.device_of(x):
+        return product(x, sh, w, order, num_receivers, mul_ir)
 
 
 def problem(table: PathTable, dtype: torch.dtype) -> openequivariance.TPProblem:

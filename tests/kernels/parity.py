@@ -4,8 +4,14 @@ import torch
 
 from pyg_relaxed.kernels import TensorProductConv
 
-# Several irreps; copies of one irrep among the edges; unequal multiplicities, none a power of two; a high degree.
-CASES = [("4x0e+3x1o+2x2e", "0e+1o+2e"), ("5x0o+5x1e", "2x0e+3x1o"), ("3x1o+70x0e", "1o+3o")]
+# Several irreps; copies of one irrep among the edges; unequal multiplicities, none a power of two; a high degree;
+# with outputs up to l = 2, an irrep of x and one of the edges that no path needs.
+CASES = [
+    ("4x0e+3x1o+2x2e", "0e+1o+2e"),
+    ("5x0o+5x1e", "2x0e+3x1o"),
+    ("3x1o+70x0e", "1o+3o"),
+    ("8x0e+8x6e", "1o+3o+0e"),
+]
 
 
 def inputs(op, nodes=6, receivers=5, edges=20, dtype=torch.float64, device="cpu"):

@@ -44,6 +44,7 @@ assert_parity(lambda *a: op(*a, edge_index, receivers), op, args, edge_index, re
         (*CASES[1], "ir_mul", "float64", 6),
         (*CASES[2], "mul_ir", "float64", 6),
         (*CASES[2], "ir_mul", "float32", 6),
+        (*CASES[3], "mul_ir", "float64", 6),
         (*CASES[0], "mul_ir", "float64", 0),
     ],
 )
