@@ -1,5 +1,6 @@
 """The one trilinear operation: gather, tensor product, sum over neighbours."""
 
+from . import triton as _triton  # noqa: F401 (implements the operators on a GPU)
 from .conv import TensorProductConv
 from .paths import Path, PathTable
 from .spline import interpolate

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import check_edge_index, check_factors, check_last_dim, check_layout, check_table, parse_irreps
 from ..o3.layout import ChangeOfLayout
-from .backends import check_backend, choose
+from .backends import check_backend, choose, module
 from .cpu import factored, sorted_edges, splined, to_receivers
 from .paths import PathTable
 from .reference import ReferenceBackend
@@ -35,8 +35,9 @@ class TensorProductConv(torch.nn.Module):
             the paths, see :attr:`irreps_out`. Give either this or ``lmax``.
         layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost, of x and y.
             (default: ``"mul_ir"``)
-        backend (str, optional): ``"cpu"``, C compiled for these irreps; ``"torch"``, the reference, always there; or
-            ``"auto"``, the fastest that takes the device and the dtype. (default: ``"auto"``)
+        backend (str, optional): ``"cpu"``, C compiled for these irreps; on a GPU ``"triton"``, kernels generated for
+            them, or ``"cuequivariance"`` or ``"openequivariance"`` where installed; ``"torch"``, the reference, always
+            there; or ``"auto"``, the preferred among those that take the device and the dtype. (default: ``"auto"``)
 
     Shapes:
         - **x:** ``[N, irreps_in.dim]``
@@ -91,9 +92,12 @@ class TensorProductConv(torch.nn.Module):
         self._check(x, sh, weight)
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
-        if self._backend(x, sh, weight) == "cpu":
+        backend = self._backend(x, sh, weight)
+        own = backend in ("cpu", "triton")
+        if own or (backend != "torch" and sh.shape[0] > 0):  # other packages do not promise to take no edges
+            run = to_receivers if own else module(backend).convolve
             order = sorted_edges(edge_index, x.shape[0], num_nodes)
-            return to_receivers(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
+            return run(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
         return self._to_ir_mul(self.reference(self._to_mul_ir(x), sh, weight, edge_index, num_nodes))
 
     def factored(
@@ -105,7 +109,7 @@ class TensorProductConv(torch.nn.Module):
         edge_index: Tensor,
         num_nodes: int | None = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does for ``weight = hidden @ matrix``, where possible without storing that.
+        """Return what :meth:`forward` does for ``weight = hidden @ matrix``, on the CPU without storing that.
 
         Args:
             x (Tensor): Node features ``[N, irreps_in.dim]``.
@@ -134,7 +138,7 @@ class TensorProductConv(torch.nn.Module):
         edge_index: Tensor,
         num_nodes: int | None = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does for weights from :func:`interpolate`, where possible without storing them.
+        """Return what :meth:`forward` does for weights from :func:`interpolate`, on the CPU without storing them.
 
         Args:
             x (Tensor): Node features ``[N, irreps_in.dim]``.

@@ -73,11 +73,16 @@ def sort_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tens
         edge_index.data_ptr(), edges, num_senders, num_receivers, PART * torch.get_num_threads(), order.data_ptr()
     )
     if wrong >= 0:
-        raise ValueError(
-            f"'edge_index' sends edge {wrong} from node {edge_index[0, wrong]} to node {edge_index[1, wrong]}, "
-            f"but there are {num_senders} senders and {num_receivers} receivers"
-        )
+        raise missing_node(edge_index, wrong, num_senders, num_receivers)
     return order
+
+
+def missing_node(edge_index: Tensor, edge: int, num_senders: int, num_receivers: int) -> ValueError:
+    """Return the error that an edge from or to a node that does not exist deserves."""
+    return ValueError(
+        f"'edge_index' sends edge {edge} from node {edge_index[0, edge]} to node {edge_index[1, edge]}, "
+        f"but there are {num_senders} senders and {num_receivers} receivers"
+    )
 
 
 @sort_edges.register_fake
