@@ -41,9 +41,9 @@ class OrderParameter:
         label (str): Its Mulliken symbol in the parent's point group, e.g. ``"T1u"``.
         direction (ndarray): Unit vector ``[2 l + 1]`` of ``irrep`` in the parent's axes; Cartesian for l = 1.
         direction_spread (float): Largest angle to it over the seeds, degrees.
-        amplitudes (list[float]): For each seed the displacement lost with it switched off, the root of the sum of
-            squares over the parent's primitive cell, Å.
-        strains (list[float]): For each seed the strain lost with it switched off, Frobenius norm.
+        amplitudes (list[float]): For each seed the displacement of this irrep that is lost with it switched off, the
+            root of the sum of squares over the parent's primitive cell, Å.
+        strains (list[float]): For each seed the strain of this irrep that is lost likewise, Frobenius norm.
         sources (list[str]): Irreps of theta whose part in it survived.
         num_seeds (int): In how many seeds operations of the parent change its effect by ``symprec`` or more.
         words (str): What it is physically, e.g. ``"polar vector along [001]"``.
