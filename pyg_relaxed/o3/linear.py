@@ -45,6 +45,7 @@ class Linear(o3.Linear):
     """
 
     biased: Tensor
+    scale: Tensor
 
     def __init__(
         self, irreps_in: IrrepsLike, irreps_out: IrrepsLike, *, layout: str = "mul_ir", biases: bool = False
@@ -52,18 +53,19 @@ class Linear(o3.Linear):
         super().__init__(o3.Irreps(irreps_in), o3.Irreps(irreps_out), biases=biases)
         check_layout(layout)
         self.layout = layout
-        slices = self.irreps_in.slices()
-        self._outputs: list[tuple[int, list[tuple[slice, slice, tuple[int, int], float]]]] = []
-        for k, (mul, ir) in enumerate(self.irreps_out):
-            terms: list[tuple[slice, slice, tuple[int, int], float]] = []
-            w = 0
-            for instruction in self.instructions:
-                numel = instruction.path_shape[0] * instruction.path_shape[1] if instruction.i_in >= 0 else 0
-                if instruction.i_out == k and numel:
-                    weight, scale = slice(w, w + numel), float(instruction.path_weight)
-                    terms.append((slices[instruction.i_in], weight, tuple(instruction.path_shape), scale))
-                w += numel
-            self._outputs.append((mul * ir.dim, terms))
+        self._columns = [mul * ir.dim for mul, ir in self.irreps_in]
+        paths = [path for path in self.instructions if path.i_in >= 0 and 0 not in path.path_shape]  # no biases
+        self._shapes = [tuple(path.path_shape) for path in paths]
+        # For each block of the output its size, and which blocks of the input lead to it by which paths.
+        self._outputs = [
+            (mul * ir.dim, [(path.i_in, n) for n, path in enumerate(paths) if path.i_out == k])
+            for k, (mul, ir) in enumerate(self.irreps_out)
+        ]
+        scales = [
+            torch.full((mul_in * mul_out,), path.path_weight)
+            for path, (mul_in, mul_out) in zip(paths, self._shapes, strict=True)
+        ]
+        self.register_buffer("scale", torch.cat(scales) if scales else torch.zeros(0), False)
         blocks = zip(self.irreps_out, self.irreps_out.slices(), strict=True)
         scalars = [torch.arange(s.start, s.stop) for (_, ir), s in blocks if ir == SCALAR]
         biased = torch.cat(scalars) if scalars and biases else torch.zeros(0, dtype=torch.long)
@@ -73,12 +75,14 @@ class Linear(o3.Linear):
         """Return the image of ``x`` ``[..., irreps_in.dim]``."""
         if self.layout == "mul_ir":
             return super().forward(x)
+        blocks = x.split(self._columns, dim=-1)
+        weights = (self.weight * self.scale).split([mul_in * mul_out for mul_in, mul_out in self._shapes])
         outputs = []
         for size, terms in self._outputs:
-            products = [
-                (x[..., columns].unflatten(-1, (-1, shape[0])) @ (self.weight[weight].view(shape) * scale)).flatten(-2)
-                for columns, weight, shape, scale in terms
-            ]
+            products = []
+            for i, n in terms:
+                mul_in, mul_out = self._shapes[n]
+                products.append((blocks[i].unflatten(-1, (-1, mul_in)) @ weights[n].view(mul_in, mul_out)).flatten(-2))
             outputs.append(sum(products[1:], products[0]) if products else x.new_zeros(*x.shape[:-1], size))
         out = torch.cat(outputs, dim=-1)
         if self.bias.numel():
@@ -106,6 +110,7 @@ class BreakingLinear(torch.nn.Module):
 
     take: Tensor
     order: Tensor
+    by_product: Tensor
 
     def __init__(
         self,
@@ -137,13 +142,14 @@ class BreakingLinear(torch.nn.Module):
         for i, row in enumerate(pairs):
             for o, paths_io in enumerate(row):
                 numel = len(paths_io) * used[i] * self.irreps_out[o].mul
-                weights[i, o] = slice(w, w + numel)
+                weights[i, o] = torch.arange(w, w + numel)
                 w += numel
         paths: list[Path] = []
         targets: list[Tensor] = []
         scales: list[float] = []
         offset = 0
-        self._products: list[list[tuple[list[slice], int, int, int, int, int]]] = []
+        self._products: list[list[tuple[int, int, int, int, int]]] = []
+        chunks: list[Tensor] = []
         for mul_i, blocks_i in groups_in.items():
             row_of_products = []
             dims_i = [self.irreps_in[i].ir.dim for i in blocks_i]
@@ -160,18 +166,21 @@ class BreakingLinear(torch.nn.Module):
                             targets.append(offset + rows[:, None] * dim_o + columns)
                             scales.append(fan_in[o] ** -0.5)
                             offset += dim_i * dim_o
-                chunks = [weights[i, o] for i in blocks_i for o in blocks_o if pairs[i][o]]
-                row_of_products.append((chunks, len(paths) - first, mul_i, mul_o, dim_i, dim_o))
+                chunks += [weights[i, o] for i in blocks_i for o in blocks_o]
+                row_of_products.append((len(paths) - first, mul_i, mul_o, dim_i, dim_o))
             self._products.append(row_of_products)
         self.coupling = Coupling(paths, targets, offset, scales)
         self.num_paths = len(paths)
         take = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_in, groups_in, layout)])
         order = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_out, groups_out, layout)]).argsort()
+        by_product = torch.cat([torch.zeros(0, dtype=torch.long), *chunks])
         self._shape = (self.irreps_in.dim, self.irreps_out.dim)
+        self._is_by_product = by_product.equal(torch.arange(w))
         self._takes_all = take.equal(torch.arange(self._shape[0]))
         self._is_ordered = order.equal(torch.arange(self._shape[1]))
         self.register_buffer("take", take, False)
         self.register_buffer("order", order, False)
+        self.register_buffer("by_product", by_product, False)
         self.weight = torch.nn.Parameter(torch.empty(w))
         self.reset_parameters()
 
@@ -188,18 +197,16 @@ class BreakingLinear(torch.nn.Module):
 
     def matrix(self, theta: Tensor) -> Tensor:
         """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
-        couplings, c = self.coupling(theta), 0
+        weight = self.weight if self._is_by_product else self.weight.index_select(0, self.by_product)
+        products = [product for row in self._products for product in row]
+        weights = iter(weight.split([n * mul_i * mul_o for n, mul_i, mul_o, _, _ in products]))
+        couplings = iter(self.coupling(theta).split([n * dim_i * dim_o for n, _, _, dim_i, dim_o in products]))
         rows = []
         for row in self._products:
             blocks = []
-            for chunks, n, mul_i, mul_o, dim_i, dim_o in row:
-                if n == 0:
-                    blocks.append(theta.new_zeros(dim_i * mul_i, dim_o * mul_o))
-                    continue
-                W = self.weight[chunks[0]] if len(chunks) == 1 else torch.cat([self.weight[chunk] for chunk in chunks])
-                T = couplings[c : c + n * dim_i * dim_o].view(n, dim_i * dim_o)
-                c += T.numel()
-                block = (W.view(n, mul_i * mul_o).T @ T).view(mul_i, mul_o, dim_i, dim_o)
+            for n, mul_i, mul_o, dim_i, dim_o in row:
+                W, T = next(weights).view(n, mul_i * mul_o), next(couplings).view(n, dim_i * dim_o)
+                block = (W.T @ T).view(mul_i, mul_o, dim_i, dim_o)
                 blocks.append(block.permute(2, 0, 3, 1).reshape(dim_i * mul_i, dim_o * mul_o))
             rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1))
         return rows[0] if len(rows) == 1 else torch.cat(rows, dim=0)

@@ -1,0 +1,65 @@
+"""Measure cases in alternation and print them side by side."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("torch", "torch-geometric", "e3nn", "cuequivariance-torch", "nequip", "mace-torch")
+
+
+def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each case in each round: one call of every case, after one of each that does not count."""
+    for case in cases.values():
+        case()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            gc.collect()
+            begin = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def show(title: str, seconds: dict[str, list[float]], ours: str = "pyg-relaxed") -> None:
+    """Print minimum, median and maximum of each case, and by how much ours is faster (ratio of medians)."""
+    print(f"\n**{title}**\n\n| | minimum | median | maximum | ours is faster by |\n|---|---|---|---|---|")
+    reference = statistics.median(seconds[ours])
+    for name, times in seconds.items():
+        columns = " | ".join(f"{1e3 * t:.2f} ms" for t in (min(times), statistics.median(times), max(times)))
+        ratio = "" if name == ours else f"{statistics.median(times) / reference:.2f}"
+        print(f"| {name} | {columns} | {ratio} |", flush=True)
+
+
+def machine() -> None:
+    """Print what the figures belong to."""
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{package} not installed")
+    print(
+        f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, Python {platform.python_version()}"
+    )
+    print(", ".join(versions))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = fields.get("flags", "").split()
+    vectors = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else platform.machine()
+    return f"{fields.get('model name', platform.machine())} ({vectors})"
