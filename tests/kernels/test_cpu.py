@@ -12,10 +12,12 @@ from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
 from pyg_relaxed.kernels.cpu import (
     factored,
     find_compiler,
+    memory,
     sorted_edges,
     sorting,
     splined,
     to_edges,
+    to_inputs,
     to_receivers,
     to_senders,
 )
@@ -188,6 +190,7 @@ def test_operators_keep_the_rules_of_torch():
     torch.library.opcheck(to_receivers, (x, sh, w, order, 4, *rest))
     torch.library.opcheck(to_senders, (g, sh, w, order, 3, *rest))
     torch.library.opcheck(to_edges, (x, sh, w, g, order, True, *rest))
+    torch.library.opcheck(to_inputs, (g, x, sh, w, order, True, *rest))
     hidden, matrix = torch.randn(5, 2, requires_grad=True), torch.randn(2, op.weight_numel, requires_grad=True)
     torch.library.opcheck(factored, (x, sh, hidden, matrix, order, 4, *rest))
     length, table = torch.rand(5, requires_grad=True), torch.randn(3, 2, op.weight_numel)
@@ -231,3 +234,17 @@ def test_a_table_of_paths_comes_back_from_its_name(irreps_sh):
     again = PathTable.from_spec(table.spec)
     assert again.paths == table.paths
     assert again.irreps_out == table.irreps_out
+
+
+def test_memory_is_used_again_but_never_by_two_tensors():
+    large = torch.empty(1 << 21)
+    first, second = memory.empty_like(large), memory.empty_like(large)
+    assert first.data_ptr() != second.data_ptr()
+    place, view = first.data_ptr(), first[5:].fill_(1.0)
+    del first
+    assert memory.empty_like(large).data_ptr() != place
+    del view
+    third = memory.empty_like(large)
+    assert third.data_ptr() == place
+    assert third.shape == large.shape
+    assert memory.empty_like(torch.empty(3, 2).T).is_contiguous()

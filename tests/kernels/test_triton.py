@@ -26,7 +26,7 @@ from pyg_relaxed.kernels.triton import ops as kernels
 
 torch.manual_seed(0)
 torch.set_default_dtype(torch.float64)
-for name in ("to_receivers", "to_senders", "to_edges"):
+for name in ("to_receivers", "to_senders", "to_edges", "to_inputs"):
     getattr(ops, name).register_kernel("cpu")(getattr(kernels, name))
 irreps_in, irreps_sh, layout, dtype, edges = sys.argv[1:]
 dtype = getattr(torch, dtype)

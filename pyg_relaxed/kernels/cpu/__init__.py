@@ -2,7 +2,7 @@
 
 from .compiler import CompilerError, find_compiler
 from .factored import factored
-from .ops import to_edges, to_receivers, to_senders
+from .ops import to_edges, to_inputs, to_receivers, to_senders
 from .sorting import sorted_edges
 from .splined import splined
 
@@ -13,6 +13,7 @@ __all__ = [
     "sorted_edges",
     "splined",
     "to_edges",
+    "to_inputs",
     "to_receivers",
     "to_senders",
 ]

@@ -7,7 +7,6 @@ makes them and the sums that use them. Value, first and second derivatives are o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,50 +14,17 @@ from torch import Tensor
 
 from ..paths import PathTable
 from .library import library
-from .sorting import Order
-
-
-class _Part:
-    """Edges of consecutive receivers: their rows of an edge tensor, in the order of the sums."""
-
-    def __init__(self, order: Order, rows: range, edges: range) -> None:
-        self.rows = rows
-        self.edges = edges
-        self._index = None if order.is_sorted else order.by_receiver[edges.start : edges.stop]
-
-    def take(self, tensor: Tensor) -> Tensor:
-        """Return the rows of this part."""
-        if self._index is None:
-            return tensor[self.edges.start : self.edges.stop]
-        return tensor.index_select(0, self._index)
-
-    def put(self, tensor: Tensor, rows: Tensor) -> None:
-        """Write the rows of this part."""
-        if self._index is None:
-            tensor[self.edges.start : self.edges.stop] = rows
-        else:
-            tensor.index_copy_(0, self._index, rows)
-
-
-def _parts(order: Order) -> Iterator[_Part]:
-    """Yield the parts of ``sort.c``: receivers whose edges begin within the same multiple of its ``part``."""
-    num_edges, num_rows = len(order.sender), len(order.receiver_ptr) - 1
-    begins = order.part * torch.arange(num_edges // order.part + 2)
-    rows = torch.searchsorted(order.receiver_ptr[:-1].contiguous(), begins).tolist()
-    rows[-1] = num_rows
-    edges = order.receiver_ptr[rows].tolist()
-    for n in range(len(rows) - 1):
-        yield _Part(order, range(rows[n], rows[n + 1]), range(edges[n], edges[n + 1]))
+from .sorting import Order, Part, parts_of
 
 
 class _Buffers:
     """Memory for the weights of a part, used again by the next."""
 
     def __init__(self, like: Tensor, weight_numel: int, order: Order) -> None:
-        largest = max((len(part.edges) for part in _parts(order)), default=0)
+        largest = max((len(part.edges) for part in parts_of(order)), default=0)
         self._memory = like.new_empty(4, largest, weight_numel)
 
-    def __call__(self, n: int, part: _Part) -> Tensor:
+    def __call__(self, n: int, part: Part) -> Tensor:
         """Return the ``n``-th buffer, as long as the part."""
         return self._memory[n, : len(part.edges)]
 
@@ -72,7 +38,7 @@ def factored(
     x, sh = sums.ir_mul("in", x, mul_ir), sh.contiguous()
     y = x.new_empty(num_receivers, sums.dim_out)
     buffers = _Buffers(h, sums.weight_numel, split)
-    for part in _parts(split):
+    for part in parts_of(split):
         w = torch.mm(part.take(h), W, out=buffers(0, part))
         sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)
     return y
@@ -87,7 +53,7 @@ def factored_backward(
     x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
     dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), torch.zeros_like(W)
     buffers = _Buffers(h, sums.weight_numel, split)
-    for part in _parts(split):
+    for part in parts_of(split):
         h_part, w, dw = part.take(h), buffers(0, part), buffers(1, part)
         torch.mm(h_part, W, out=w)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
@@ -119,7 +85,7 @@ def factored_double_backward(
     dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(sh)
     dh, dW = torch.empty_like(h), torch.zeros_like(W)
     buffers = _Buffers(h, sums.weight_numel, split)
-    for part in _parts(split):
+    for part in parts_of(split):
         h_part, vh_part = part.take(h), part.take(vh)
         w, vw, dw, dvw = (buffers(n, part) for n in range(4))
         torch.mm(h_part, W, out=w)

@@ -20,8 +20,6 @@ KINDS = (
     *("in_to_ir_mul", "out_to_ir_mul", "in_to_mul_ir", "out_to_mul_ir"),
 )
 TASKS_PER_THREAD = 8  # rows differ in cost: threads that are done early take another task
-HUGE_PAGE = 1 << 21
-MADV_HUGEPAGE = 14
 
 
 class _Sum(ctypes.Structure):
@@ -33,7 +31,7 @@ class _Sum(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("x", "sh", "w", "g", "y", "dsh", "dw", "length", "table", "dlength")),
         ("knots", ctypes.c_int64),
         ("spacing", ctypes.c_double),
-        *((name, ctypes.c_int64) for name in ("tasks", "next")),
+        *((name, ctypes.c_int64) for name in ("edges", "tasks", "next")),
     ]
 
 
@@ -77,13 +75,27 @@ class Library:
         self._run("senders", range(len(y)), order, y=y, mul_ir=mul_ir, **given)
         return y
 
-    def senders_of_part(self, y: Tensor, order: Order, edges: range, **given: Tensor) -> None:
-        """Add to ``y`` the sum of g sh w over these edges, counted by receiver, for which alone ``w`` has rows."""
-        self._run("senders_of_part", edges, order, y=y, **given)
+    def senders_of_part(self, y: Tensor, order: Order, edges: range, part: bool = True, **given: Tensor) -> None:
+        """Add to ``y`` the sum of g sh w over these edges, counted by receiver.
 
-    def edges(self, order: Order, rows: range | None = None, mul_ir: bool = False, **given: Tensor) -> None:
-        """Write to ``dsh`` x w g of each edge, and to ``dw`` x sh g, or to ``dlength`` what follows from it."""
-        part, rows = rows is not None, range(len(order.receiver_ptr) - 1) if rows is None else rows
+        ``w`` has rows for them alone, or with ``part=False`` for all edges.
+        """
+        self._run("senders_of_part", edges, order, y=y, part=part, **given)
+
+    def edges(
+        self,
+        order: Order,
+        rows: range | None = None,
+        mul_ir: bool = False,
+        part: bool | None = None,
+        **given: Tensor,
+    ) -> None:
+        """Write to ``dsh`` x w g of each edge, and to ``dw`` x sh g, or to ``dlength`` what follows from it.
+
+        With ``rows`` only for the edges into those, for which alone ``w`` and ``dw`` have rows unless ``part=False``.
+        """
+        part = rows is not None if part is None else part
+        rows = range(len(order.receiver_ptr) - 1) if rows is None else rows
         self._run("edges", rows, order, mul_ir=mul_ir, part=part, **given)
 
     def transpose(self, kind: str, nodes: Tensor) -> Tensor:
@@ -105,6 +117,7 @@ class Library:
         for name, value in given.items():
             setattr(s, name, value.data_ptr() or None if isinstance(value, Tensor) else value)
         if order is not None:
+            s.edges = len(order.sender)
             s.sender, s.receiver = order.sender.data_ptr(), order.receiver.data_ptr()
             edge, ptr = (
                 (order.by_sender, order.sender_ptr) if kind == "senders" else (order.by_receiver, order.receiver_ptr)
@@ -118,17 +131,6 @@ class Library:
 def library(spec: str, dtype: torch.dtype) -> Library:
     """Return the compiled sums of the path table with this name."""
     return Library(PathTable.from_spec(spec), dtype)
-
-
-def empty_like(tensor: Tensor) -> Tensor:
-    """Return memory for as much data, in huge pages where it is much: fresh small pages cost more than the sums."""
-    fresh = torch.empty_like(tensor)
-    start = -(-fresh.data_ptr() // HUGE_PAGE) * HUGE_PAGE
-    length = fresh.data_ptr() + fresh.numel() * fresh.element_size() - start
-    advise = getattr(ctypes.CDLL(None), "madvise", None)
-    if length > HUGE_PAGE and advise is not None:
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(length), MADV_HUGEPAGE)  # advice: to be refused is harmless
-    return fresh
 
 
 def _in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..paths import PathTable
-from .library import empty_like, library
-from .sorting import Order
+from .library import library
+from .memory import empty_like
+from .sorting import Order, parts_of
 
 
 @torch.library.custom_op("pyg_relaxed::to_receivers", mutates_args=(), device_types="cpu")
@@ -47,6 +48,20 @@ def to_edges(
     return dsh, dw
 
 
+@torch.library.custom_op("pyg_relaxed::to_inputs", mutates_args=(), device_types="cpu")
+def to_inputs(
+    g: Tensor, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dT/dx, dT/ds and dT/dw at once: what the weights are read for, they are read for once."""
+    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), sums.ir_mul("out", g, mul_ir)
+    dx, dsh, dw = torch.zeros_like(x), torch.empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
+    for part in parts_of(split):
+        sums.edges(split, part.rows, part=False, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
+        sums.senders_of_part(dx, split, part.edges, part=False, g=g, sh=sh, w=w)
+    return sums.transpose("in_to_mul_ir", dx) if mul_ir else dx, dsh, dw
+
+
 @to_receivers.register_fake
 def _(x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool) -> Tensor:
     return x.new_empty(num_receivers, PathTable.from_spec(spec).irreps_out.dim)
@@ -62,6 +77,13 @@ def _(
     x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
 ) -> tuple[Tensor, Tensor]:
     return sh.new_empty(sh.shape), w.new_empty(w.shape if want_w else 0)
+
+
+@to_inputs.register_fake
+def _(
+    g: Tensor, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), sh.new_empty(sh.shape), w.new_empty(w.shape if want_w else 0)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -81,9 +103,11 @@ def _edges(ctx: Any, x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor)
 
 def _receivers_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, sh, w, order = ctx.saved_tensors
-    dx = None
-    if ctx.needs_input_grad[0]:
-        dx = to_senders(g, sh, w, order, x.shape[0], ctx.spec, ctx.mul_ir)
+    need_x, need_sh, need_w, *_ = ctx.needs_input_grad
+    if need_x and (need_sh or need_w):
+        dx, dsh, dw = to_inputs(g, x, sh, w, order, need_w, ctx.spec, ctx.mul_ir)
+        return dx, dsh, dw if need_w else None, None, None, None, None
+    dx = to_senders(g, sh, w, order, x.shape[0], ctx.spec, ctx.mul_ir) if need_x else None
     return dx, *_edges(ctx, x, sh, w, g, order), None, None, None, None
 
 
@@ -109,6 +133,24 @@ def _edges_backward(ctx: Any, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, .
     return dx, dsh, dw, dg, None, None, None, None
 
 
+def _inputs_backward(ctx: Any, vx: Tensor, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, ...]:
+    g, x, sh, w, order = ctx.saved_tensors
+    rest = (ctx.spec, ctx.mul_ir)
+    need_g, need_x, need_sh, need_w, *_ = ctx.needs_input_grad
+    dg = dx = dsh = dw = None
+    terms = [(vx, sh, w), (x, vsh, w), *([(x, sh, vw)] if vw.numel() else [])]
+    if need_g:
+        dg = sum(to_receivers(*term, order, g.shape[0], *rest) for term in terms)
+    if need_x:
+        dx = sum(to_senders(g, s, v, order, x.shape[0], *rest) for _, s, v in terms[1:])
+    if need_sh or need_w:
+        dsh, dw = to_edges(vx, sh, w, g, order, need_w, *rest)
+        more = to_edges(x, vsh, vw if vw.numel() else torch.zeros_like(w), g, order, need_w, *rest)
+        dsh, dw = dsh.add_(more[0]), dw.add_(more[1]) if need_w else None
+    return dg, dx, dsh, dw, None, None, None, None
+
+
 to_receivers.register_autograd(_receivers_backward, setup_context=_keep)
 to_senders.register_autograd(_senders_backward, setup_context=_keep)
 to_edges.register_autograd(_edges_backward, setup_context=_keep)
+to_inputs.register_autograd(_inputs_backward, setup_context=_keep)

@@ -21,6 +21,11 @@
 
 /* GENERATED */
 
+/* Ask for a row before it is needed: rows of weights are too short for the processor to foresee the next. */
+static void prefetch(const real *row, size_t length) {
+    for (size_t n = 0; n < length; n += 64 / sizeof(real)) __builtin_prefetch(row + n);
+}
+
 /* The last four turn rows of x or g from e3nn's layout to channels innermost, or back, and write them to y. */
 enum { RECEIVERS, SENDERS, EDGES, SENDERS_OF_PART, IN_TO_IR_MUL, OUT_TO_IR_MUL, IN_TO_MUL_IR, OUT_TO_MUL_IR };
 
@@ -38,8 +43,10 @@ typedef struct {
     real *dlength;
     int64_t knots;
     double spacing;                 /* between knots, the first at length 0 */
-    int64_t tasks, next;
+    int64_t edges, tasks, next;
 } Sum;
+
+#define AHEAD 2 /* edges */
 
 typedef struct { int mul, dim; } Block;
 static const Block blocks_in[] = BLOCKS_IN, blocks_out[] = BLOCKS_OUT;
@@ -82,7 +89,9 @@ static const real *from_table(const Sum *s, int64_t e, int derivative, real *res
 /* The weights of edge e, the k-th in the order of this sum. */
 static const real *weights(const Sum *s, int64_t e, int64_t k, real *buffer) {
     if (s->table) return from_table(s, e, 0, buffer);
-    return s->w + WEIGHTS * (s->part ? k : e);
+    if (s->part) return s->w + WEIGHTS * k;
+    prefetch(s->w + WEIGHTS * s->edge[k + AHEAD < s->edges ? k + AHEAD : k], WEIGHTS);
+    return s->w + WEIGHTS * e;
 }
 
 static void row_of_receivers(const Sum *s, int64_t row) {
@@ -90,7 +99,7 @@ static void row_of_receivers(const Sum *s, int64_t row) {
     if (!s->add) memset(y, 0, DIM_OUT * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k];
-        const real *w = weights(s, e, k - s->ptr[s->first], buffer);
+        const real *w = weights(s, e, s->part ? k - s->ptr[s->first] : k, buffer);
         edge_to_receiver(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, y);
     }
     if (s->mul_ir) to_mul_ir(blocks_out, LENGTH(blocks_out), y, s->y + row * DIM_OUT);
@@ -111,7 +120,7 @@ static void row_of_senders(const Sum *s, int64_t row) {
 static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
     for (; k < last; k++) {
         const int64_t place = s->by_sender[k], e = s->edge[place];
-        const real *w = s->w + (place - s->first) * WEIGHTS;
+        const real *w = s->w + WEIGHTS * (s->part ? place - s->first : e);
         edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, s->y + s->sender[e] * DIM_IN);
     }
 }
@@ -121,7 +130,7 @@ static void row_of_edges(const Sum *s, int64_t row) {
     const real *g = s->g + row * DIM_OUT;
     if (s->mul_ir) to_ir_mul(blocks_out, LENGTH(blocks_out), g, local), g = local;
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
-        const int64_t e = s->edge[k], n = k - s->ptr[s->first];
+        const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
         const real *w = weights(s, e, n, buffer);
         real *dw = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
         memset(channels, 0, sizeof channels);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,39 @@ class Order(NamedTuple):
         receiver_ptr, sender_ptr = rest[: num_receivers + 1], rest[num_receivers + 1 : -2]
         is_sorted, part = rest[-2:].tolist()
         return cls(sender, receiver, by_receiver, by_sender, by_part, receiver_ptr, sender_ptr, bool(is_sorted), part)
+
+
+class Part:
+    """Edges of consecutive receivers: their rows of an edge tensor, in the order of the sums."""
+
+    def __init__(self, order: Order, rows: range, edges: range) -> None:
+        self.rows = rows
+        self.edges = edges
+        self._index = None if order.is_sorted else order.by_receiver[edges.start : edges.stop]
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """Return the rows of this part."""
+        if self._index is None:
+            return tensor[self.edges.start : self.edges.stop]
+        return tensor.index_select(0, self._index)
+
+    def put(self, tensor: Tensor, rows: Tensor) -> None:
+        """Write the rows of this part."""
+        if self._index is None:
+            tensor[self.edges.start : self.edges.stop] = rows
+        else:
+            tensor.index_copy_(0, self._index, rows)
+
+
+def parts_of(order: Order) -> Iterator[Part]:
+    """Yield the parts of ``sort.c``: receivers whose edges begin within the same multiple of its ``part``."""
+    num_edges, num_rows = len(order.sender), len(order.receiver_ptr) - 1
+    begins = order.part * torch.arange(num_edges // order.part + 2)
+    rows = torch.searchsorted(order.receiver_ptr[:-1].contiguous(), begins).tolist()
+    rows[-1] = num_rows
+    edges = order.receiver_ptr[rows].tolist()
+    for n in range(len(rows) - 1):
+        yield Part(order, range(rows[n], rows[n + 1]), range(edges[n], edges[n + 1]))
 
 
 _known = WeakTensorKeyDictionary()  # edge_index -> (its version, numbers of nodes, order)

@@ -31,3 +31,13 @@ def to_edges(
     """Return dT/ds ``[E, irreps_sh.dim]`` and dT/dw ``[E, weight_numel]``, the latter empty unless wanted."""
     x, sh, w, g = (t.contiguous() for t in (x, sh, w, g))
     return kernels(spec, mul_ir).to_edges(x, sh, w, g, order, want_w)
+
+
+@ops.to_inputs.register_kernel("cuda")
+def to_inputs(
+    g: Tensor, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dT/dx, dT/ds and dT/dw, by a kernel for the first and one for the others."""
+    g, x, sh, w = (t.contiguous() for t in (g, x, sh, w))
+    sums = kernels(spec, mul_ir)
+    return sums.to_senders(g, sh, w, order, len(x)), *sums.to_edges(x, sh, w, g, order, want_w)

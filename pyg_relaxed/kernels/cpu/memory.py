@@ -1,0 +1,38 @@
+"""Memory for what is as large as the weights of all edges, used again by the next call.
+
+The system hands out fresh memory page by page, cleared when it is first touched, and takes it back when a tensor of
+this size dies. For derivatives in the weights that takes longer than to compute them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import threading
+
+import torch
+from torch import Tensor
+
+SMALLEST, LARGEST = 1 << 22, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
+KEPT = 4  # pieces
+# References to a piece that no tensor uses: from the list, the loop over it and the argument of getrefcount.
+UNUSED = 3
+
+_pieces: list[mmap.mmap] = []
+_lock = threading.Lock()
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Return memory for as much contiguous data, if large and if possible a piece that an earlier tensor has left."""
+    size = tensor.numel() * tensor.element_size()
+    if not SMALLEST <= size <= LARGEST or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+    with _lock:
+        for piece in _pieces:
+            if len(piece) == size and sys.getrefcount(piece) == UNUSED:
+                return torch.frombuffer(piece, dtype=tensor.dtype).view(tensor.shape)
+        # Private, so that processes do not share it after a fork.
+        piece = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        _pieces.append(piece)
+        del _pieces[:-KEPT]
+        return torch.frombuffer(piece, dtype=tensor.dtype).view(tensor.shape)
