@@ -6,7 +6,7 @@ BIN = .venv/bin
 STRUCTURES = pyg_relaxed/structures
 CHILDREN = P4mm Amm2 R3m
 
-.PHONY: demo test lint slow clean
+.PHONY: demo test lint slow bench clean
 
 # The main job on the bundled BaTiO3 crystals; its last line says where the report is.
 demo: .venv/demo
@@ -40,5 +40,21 @@ test: lint
 slow: .venv/test
 	$(BIN)/python -m pytest -m slow
 
+# NequIP and MACE pin different releases of e3nn: MACE has an environment of its own.
+.venv/bench: .venv/torch pyproject.toml
+	$(BIN)/pip install --quiet --editable ".[bench]" "$(TORCH)"
+	touch $@
+
+.venv-mace/ready:
+	$(PYTHON) -m venv .venv-mace
+	.venv-mace/bin/pip install --quiet "$(TORCH)"
+	.venv-mace/bin/pip install --quiet mace-torch "$(TORCH)"
+	touch $@
+
+bench: .venv/bench .venv-mace/ready
+	$(BIN)/python -W ignore benchmarks/layers.py
+	$(BIN)/python -W ignore benchmarks/potential.py --mace .venv-mace/bin/python
+	$(BIN)/python -W ignore benchmarks/scaling.py
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-mace build *.egg-info

@@ -10,11 +10,11 @@ cuEquivariance: its ChannelWiseTensorProduct, which on a CPU is plain torch, and
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import graphs
 import timing
@@ -218,11 +218,16 @@ def memory_of_a_step(which: str) -> float:
     if which == "e3nn":
         kernel = e3nn_kernel(conv.kernel, edge_index)
         conv._fused = lambda x, edge_index, length, sh, *rest: kernel(x, sh, conv.radial(length))
-    small = graphs.crystal(2)
-    _layer_backward(conv, x[: small.num_nodes], *graphs.edges(small)) if which != "e3nn" else None
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     _layer_backward(conv, x, edge_index, edge_vec)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / edge_index.shape[1]
+    return (peak_memory() - before) / edge_index.shape[1]
+
+
+def peak_memory() -> int:
+    """Return the peak of this process's memory in bytes; that of getrusage is inherited from its parent."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
 
 
 def measure_memory() -> None:

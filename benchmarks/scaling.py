@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import graphs
 import numpy as np
 import timing
 import torch
+from layers import peak_memory
 from potential import HIDDEN, NEIGHBOURS, SPECIES
 from torch_geometric.data import Data
 
@@ -51,7 +51,7 @@ def evaluate(repeat: tuple[int, int, int], mode: str) -> dict[str, float]:
         if forces:
             torch.autograd.grad(energy, pos)
         seconds = time.perf_counter() - begin
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     return {"atoms": data.num_nodes, "edges": data.edge_index.shape[1], "seconds": seconds, "bytes": peak}
 
 

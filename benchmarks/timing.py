@@ -13,20 +13,32 @@ from pathlib import Path
 
 import torch
 
+TURN = 0.1  # seconds
 PACKAGES = ("torch", "torch-geometric", "e3nn", "cuequivariance-torch", "nequip", "mace-torch")
 
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each case in each round: one call of every case, after one of each that does not count."""
-    for case in cases.values():
-        case()
+    """Return the seconds of a call of each case in each round.
+
+    Every round has its turn of every case: so many calls that they take a tenth of a second. The first round does not
+    count.
+    """
+    calls = dict.fromkeys(cases, 1)
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
+    for counts in [False] + [True] * rounds:
         for name, case in cases.items():
             gc.collect()
             begin = time.perf_counter()
-            case()
-            seconds[name].append(time.perf_counter() - begin)
+            for _ in range(calls[name]):
+                case()
+            duration = (time.perf_counter() - begin) / calls[name]
+            if counts:
+                seconds[name].append(duration)
+            else:
+                case()  # the first call compiles and sorts
+                begin = time.perf_counter()
+                case()
+                calls[name] = max(1, round(TURN / (time.perf_counter() - begin)))
     return seconds
 
 

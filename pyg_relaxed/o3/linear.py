@@ -71,12 +71,15 @@ class Linear(o3.Linear):
         biased = torch.cat(scalars) if scalars and biases else torch.zeros(0, dtype=torch.long)
         self.register_buffer("biased", biased, False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the image of ``x`` ``[..., irreps_in.dim]``."""
+    def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return the image of ``x`` ``[..., irreps_in.dim]``, multiplied by a factor if given."""
+        weight, bias = self.weight, self.bias
+        if factor is not None:  # on the weights, which are fewer than what comes out
+            weight, bias = weight * factor, bias * factor
         if self.layout == "mul_ir":
-            return super().forward(x)
+            return super().forward(x, weight, bias)
         blocks = x.split(self._columns, dim=-1)
-        weights = (self.weight * self.scale).split([mul_in * mul_out for mul_in, mul_out in self._shapes])
+        weights = (weight * self.scale).split([mul_in * mul_out for mul_in, mul_out in self._shapes])
         outputs = []
         for size, terms in self._outputs:
             products = []
@@ -87,7 +90,7 @@ class Linear(o3.Linear):
         out = torch.cat(outputs, dim=-1)
         if self.bias.numel():
             # Scalars have the same place in both layouts.
-            out = out.index_add(-1, self.biased, self.bias.expand(*out.shape[:-1], -1))
+            out = out.index_add(-1, self.biased, bias.expand(*out.shape[:-1], -1))
         return out
 
 
@@ -321,11 +324,10 @@ class RelaxedLinear(torch.nn.Module):
         """Return the image of ``x``."""
         check_last_dim("x", x, self.irreps_in, self.dim_in)
         check_dtype_device("x", x, self.linear.weight)
-        out = self.linear(x)
         if self.theta is None or self.breaking is None:
-            return out
+            return self.linear(x)
         theta = self.theta()
-        return (theta @ self.scalars) * out + self.breaking(x, theta)
+        return self.linear(x, theta @ self.scalars) + self.breaking(x, theta)
 
     def __repr__(self) -> str:
         theta = "" if self.theta is None else f", theta={self.irreps_theta}"

@@ -48,28 +48,6 @@ typedef struct {
 
 #define AHEAD 2 /* edges */
 
-typedef struct { int mul, dim; } Block;
-static const Block blocks_in[] = BLOCKS_IN, blocks_out[] = BLOCKS_OUT;
-#define LENGTH(blocks) (int)(sizeof(blocks) / sizeof(Block))
-
-static void to_ir_mul(const Block *blocks, int length, const real *restrict from, real *restrict to) {
-    for (int k = 0; k < length; k++) {
-        const int mul = blocks[k].mul, dim = blocks[k].dim;
-        for (int c = 0; c < dim; c++)
-            for (int u = 0; u < mul; u++) to[c * mul + u] = from[u * dim + c];
-        from += mul * dim, to += mul * dim;
-    }
-}
-
-static void to_mul_ir(const Block *blocks, int length, const real *restrict from, real *restrict to) {
-    for (int k = 0; k < length; k++) {
-        const int mul = blocks[k].mul, dim = blocks[k].dim;
-        for (int u = 0; u < mul; u++)
-            for (int c = 0; c < dim; c++) to[u * dim + c] = from[c * mul + u];
-        from += mul * dim, to += mul * dim;
-    }
-}
-
 /* w or its derivative at the length of an edge: the cubic through values and slopes at the two knots around it. */
 static const real *from_table(const Sum *s, int64_t e, int derivative, real *restrict w) {
     const double place = s->length[e] / s->spacing;
@@ -102,7 +80,7 @@ static void row_of_receivers(const Sum *s, int64_t row) {
         const real *w = weights(s, e, s->part ? k - s->ptr[s->first] : k, buffer);
         edge_to_receiver(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, y);
     }
-    if (s->mul_ir) to_mul_ir(blocks_out, LENGTH(blocks_out), y, s->y + row * DIM_OUT);
+    if (s->mul_ir) out_to_mul_ir(y, s->y + row * DIM_OUT);
 }
 
 static void row_of_senders(const Sum *s, int64_t row) {
@@ -113,7 +91,7 @@ static void row_of_senders(const Sum *s, int64_t row) {
         const real *w = weights(s, e, k, buffer);
         edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, y);
     }
-    if (s->mul_ir) to_mul_ir(blocks_in, LENGTH(blocks_in), y, s->y + row * DIM_IN);
+    if (s->mul_ir) in_to_mul_ir(y, s->y + row * DIM_IN);
 }
 
 /* What the edges of a part, from the k-th on, add to their senders. */
@@ -128,7 +106,7 @@ static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
 static void row_of_edges(const Sum *s, int64_t row) {
     real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS];
     const real *g = s->g + row * DIM_OUT;
-    if (s->mul_ir) to_ir_mul(blocks_out, LENGTH(blocks_out), g, local), g = local;
+    if (s->mul_ir) out_to_ir_mul(g, local), g = local;
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
         const real *w = weights(s, e, n, buffer);
@@ -156,10 +134,10 @@ static void one_row(const Sum *s, int64_t row) {
     case RECEIVERS: row_of_receivers(s, row); break;
     case SENDERS: row_of_senders(s, row); break;
     case EDGES: row_of_edges(s, row); break;
-    case IN_TO_IR_MUL: to_ir_mul(blocks_in, LENGTH(blocks_in), s->x + row * DIM_IN, s->y + row * DIM_IN); break;
-    case OUT_TO_IR_MUL: to_ir_mul(blocks_out, LENGTH(blocks_out), s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
-    case IN_TO_MUL_IR: to_mul_ir(blocks_in, LENGTH(blocks_in), s->x + row * DIM_IN, s->y + row * DIM_IN); break;
-    case OUT_TO_MUL_IR: to_mul_ir(blocks_out, LENGTH(blocks_out), s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
+    case IN_TO_IR_MUL: in_to_ir_mul(s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case OUT_TO_IR_MUL: out_to_ir_mul(s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
+    case IN_TO_MUL_IR: in_to_mul_ir(s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case OUT_TO_MUL_IR: out_to_mul_ir(s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
     }
 }
 

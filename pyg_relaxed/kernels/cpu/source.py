@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 
 import torch
 
+from ...compat import o3
 from ..paths import Path, PathTable
 
 RUNTIME = FilePath(__file__).with_name("runtime.c")
@@ -39,9 +40,16 @@ def generate(table: PathTable, dtype: torch.dtype) -> str:
         [
             f"typedef {TYPES[dtype]} real;",
             *(f"#define {name} {value}" for name, value in constants.items()),
-            _blocks("BLOCKS_IN", table.irreps_in),
-            _blocks("BLOCKS_OUT", table.irreps_out),
-            RUNTIME.read_text(encoding="utf-8").replace("/* GENERATED */", "\n".join(_edge_functions(groups))),
+            RUNTIME.read_text(encoding="utf-8").replace(
+                "/* GENERATED */",
+                "\n".join(
+                    [
+                        *_edge_functions(groups),
+                        *_layout_functions("in", table.irreps_in),
+                        *_layout_functions("out", table.irreps_out),
+                    ]
+                ),
+            ),
         ]
     )
 
@@ -62,9 +70,27 @@ def _edge_functions(groups: list[_Group]) -> list[str]:
     ]
 
 
-def _blocks(name: str, irreps: object) -> str:
-    rows = ", ".join(f"{{{mul}, {ir.dim}}}" for mul, ir in irreps)  # type: ignore[attr-defined]
-    return f"#define {name} {{{rows}}}"
+def _layout_functions(side: str, irreps: o3.Irreps) -> list[str]:
+    """Return the functions that turn a row from one layout to the other: loops of known lengths become shuffles."""
+    lines = []
+    for name, to, begin in ((f"{side}_to_ir_mul", "ir_mul", 0), (f"{side}_to_mul_ir", "mul_ir", 0)):
+        lines.append(f"static NOINLINE void {name}(const real *restrict from, real *restrict to) {{")
+        for mul, ir in irreps:
+            inner = [
+                f"to[{begin + c * mul} + u] = from[{begin + c} + {ir.dim} * u];"
+                if to == "ir_mul"
+                else f"to[{begin + c} + {ir.dim} * u] = from[{begin + c * mul} + u];"
+                for c in range(ir.dim)
+            ]
+            lines += [
+                "    VECTORISE",
+                f"    for (int u = 0; u < {mul}; u++) {{",
+                *(f"        {i}" for i in inner),
+                "    }",
+            ]
+            begin += mul * ir.dim
+        lines.append("}")
+    return lines
 
 
 class _Group:
