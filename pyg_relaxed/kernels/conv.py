@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from ..checks import check_edge_index, check_factors, check_last_dim, check_layout, check_table, parse_irreps
 from ..o3.layout import ChangeOfLayout
@@ -166,11 +167,15 @@ class TensorProductConv(torch.nn.Module):
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):
             return "torch"  # which promotes them, or complains
+        if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
+            return "torch"  # custom operators have no forward derivatives
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             return "torch"  # torch.func cannot look into custom operators
         return choose(self.backend, self._spec, x.device.type, x.dtype)
 
     def _check_features(self, x: Tensor, sh: Tensor) -> None:
+        if x.dim() != 2 or sh.dim() != 2:  # compiled code counts rows
+            raise ValueError(f"'x' and 'sh' must be [N, dim] and [E, dim] (got {tuple(x.shape)}, {tuple(sh.shape)})")
         check_last_dim("x", x, self.irreps_in, self._dims[0])
         check_last_dim("sh", sh, self.irreps_sh, self._dims[1])
 

@@ -247,9 +247,9 @@ class RelaxedConv(MessagePassing):
         self, x: Tensor, edge_index: Tensor, length: Tensor, edge_sh: Tensor, edge_attr: OptTensor, num_targets: int
     ) -> Tensor:
         table = current_table(self)
-        if table is not None:
+        if table is not None and edge_attr is None:
             return self.kernel.splined(x, edge_sh, length, table.values, table.spacing, edge_index, num_targets)
-        if isinstance(self.radial, Radial):
+        if type(self.radial) is Radial and not self.radial._forward_hooks and not self.radial._forward_pre_hooks:
             hidden, matrix = self.radial.hidden(length, edge_attr), self.radial.matrix()
             return self.kernel.factored(x, edge_sh, hidden, matrix, edge_index, num_targets)
         return self.kernel(x, edge_sh, self.radial(length, edge_attr), edge_index, num_targets)

@@ -15,11 +15,19 @@ from torch import Tensor
 
 SMALLEST, LARGEST = 1 << 22, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
 KEPT = 4  # pieces
-# References to a piece that no tensor uses: from the list, the loop over it and the argument of getrefcount.
-UNUSED = 3
 
 _pieces: list[mmap.mmap] = []
 _lock = threading.Lock()
+
+
+def _references_to_unused() -> int:
+    """Return the count of references to a piece that no tensor uses; it differs between releases of Python."""
+    for piece in [bytearray(1)]:
+        return sys.getrefcount(piece)
+    raise AssertionError
+
+
+UNUSED = _references_to_unused()
 
 
 def empty_like(tensor: Tensor) -> Tensor:

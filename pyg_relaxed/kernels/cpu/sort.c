@@ -3,7 +3,8 @@
  *
  * The result is one array: senders [E], receivers [E], the edges by receiver [E], the edges by sender [E], the places
  * of edges in the first order sorted by part and sender [E], where each receiver's begin [receivers + 1], where each
- * 
+ * sender's begin [senders + 1], whether the edges were sorted by receiver, `part`. A part is the edges of consecutive
+ * receivers that begin within the same `part` edges.
  */
 #include <stdint.h>
 #include <stdlib.h>

@@ -89,10 +89,12 @@ def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Te
     """
     if torch.compiler.is_compiling() or edge_index.is_inference():
         return sort_edges(edge_index, num_senders, num_receivers)
-    state = (edge_index._version, num_senders, num_receivers, torch.get_num_threads())
+    place = (edge_index.data_ptr(), edge_index.shape)
+    state = (edge_index._version, place, num_senders, num_receivers, torch.get_num_threads())
     known = _known.get(edge_index)
     if known is None or known[0] != state:
-        known = (state, sort_edges(edge_index, num_senders, num_receivers))
+        with torch.inference_mode(False):  # what is kept may be saved for backward
+            known = (state, sort_edges(edge_index, num_senders, num_receivers))
         _known[edge_index] = known
     return known[1]
 

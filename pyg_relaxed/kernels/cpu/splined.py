@@ -51,7 +51,7 @@ def splined_backward(
     """Return the derivatives of :func:`splined` in x, sh and length along g."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     given = {"sh": sh.contiguous(), "g": sums.ir_mul("out", g, mul_ir), **_spline(length, table, spacing)}
-    dx, dsh, dlength = torch.empty_like(x), torch.empty_like(sh), torch.empty_like(length)
+    dx, dsh, dlength = (t.new_empty(t.shape) for t in (x, sh, length))  # contiguous, whatever the inputs are
     sums.senders(dx, split, mul_ir=mul_ir, **given)
     sums.edges(split, x=sums.ir_mul("in", x, mul_ir), dsh=dsh, dlength=dlength, **given)
     return dx, dsh, dlength
