@@ -181,10 +181,12 @@ def measure_shares(rounds: int) -> None:
     parts: dict[str, Callable[[], Tensor]] = {
         "whole layer": lambda: conv(x, edge_index, vec),
         "spherical harmonics": lambda: conv.spherical_harmonics(vec),
-        "radial network up to its last layer": lambda: conv.radial.hidden(length),
+        "radial network up to its last layer": lambda: conv.radial.factors(length)[0],
         "envelope": lambda: sh * (conv.envelope(length, conv.cutoff) / conv.num_neighbors**0.5).unsqueeze(1),
         "theta on the edges": lambda: sh @ conv.contraction(theta),
-        "last radial layer and kernel": lambda: conv.kernel.factored(x, sh, hidden, conv.radial.matrix(), edge_index),
+        "last radial layer and kernel": lambda: conv.kernel.factored(
+            x, sh, hidden, conv.radial.factors(length[:1])[1], edge_index
+        ),
         "linear map after the sum": lambda: conv.linear(summed),
         "theta on the nodes": lambda: conv.breaking(conv_out, theta),
         "self-connection, theta included": lambda: conv.self_connection(x),

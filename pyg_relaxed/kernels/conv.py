@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,14 +92,13 @@ class TensorProductConv(torch.nn.Module):
     ) -> Tensor:
         """Return the sum over neighbours; ``num_nodes`` is the number of receivers where it differs from N."""
         self._check(x, sh, weight)
-        check_edge_index(edge_index, sh.shape[0])
-        num_nodes = x.shape[0] if num_nodes is None else num_nodes
         backend = self._backend(x, sh, weight)
         own = backend in ("cpu", "triton")
         if own or (backend != "torch" and sh.shape[0] > 0):  # other packages do not promise to take no edges
-            run = to_receivers if own else module(backend).convolve
-            order = sorted_edges(edge_index, x.shape[0], num_nodes)
-            return run(x, sh, weight, order, num_nodes, self._spec, self.layout == "mul_ir")
+            operation = to_receivers if own else module(backend).convolve
+            return self._sum(operation, x, sh, (weight,), edge_index, num_nodes)
+        check_edge_index(edge_index, sh.shape[0])
+        num_nodes = x.shape[0] if num_nodes is None else num_nodes
         return self._to_ir_mul(self.reference(self._to_mul_ir(x), sh, weight, edge_index, num_nodes))
 
     def factored(
@@ -124,10 +124,7 @@ class TensorProductConv(torch.nn.Module):
             return self(x, sh, hidden @ matrix, edge_index, num_nodes)
         self._check_features(x, sh)
         check_factors(hidden, matrix, sh.shape[0], self.weight_numel)
-        check_edge_index(edge_index, sh.shape[0])
-        num_nodes = x.shape[0] if num_nodes is None else num_nodes
-        order = sorted_edges(edge_index, x.shape[0], num_nodes)
-        return factored(x, sh, hidden, matrix, order, num_nodes, self._spec, self.layout == "mul_ir")
+        return self._sum(factored, x, sh, (hidden, matrix), edge_index, num_nodes)
 
     def splined(
         self,
@@ -154,23 +151,34 @@ class TensorProductConv(torch.nn.Module):
             return self(x, sh, interpolate(length, table, spacing), edge_index, num_nodes)
         self._check_features(x, sh)
         check_table(length, table, sh.shape[0], self.weight_numel)
-        check_edge_index(edge_index, sh.shape[0])
-        num_nodes = x.shape[0] if num_nodes is None else num_nodes
-        order = sorted_edges(edge_index, x.shape[0], num_nodes)
-        return splined(x, sh, length, table, spacing, order, num_nodes, self._spec, self.layout == "mul_ir")
+        return self._sum(splined, x, sh, (length, table, spacing), edge_index, num_nodes)
 
     def messages(self, x_j: Tensor, sh: Tensor, weight: Tensor) -> Tensor:
         """Return the product of each edge before the sum, ``[E, irreps_out.dim]``."""
         self._check(x_j, sh, weight)
         return self._to_ir_mul(self.reference.messages(self._to_mul_ir(x_j), sh, weight))
 
+    def _sum(
+        self,
+        operation: Callable[..., Tensor],
+        x: Tensor,
+        sh: Tensor,
+        weights: tuple[Tensor | float, ...],
+        edge_index: Tensor,
+        num_nodes: int | None,
+    ) -> Tensor:
+        """Run an operation on sorted edges; ``weights`` are its arguments that give those."""
+        check_edge_index(edge_index, sh.shape[0])
+        num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        order = sorted_edges(edge_index, x.shape[0], num_nodes)
+        return operation(x, sh, *weights, order, num_nodes, self._spec, self.layout == "mul_ir")
+
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):
             return "torch"  # which promotes them, or complains
-        if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-            return "torch"  # custom operators have no forward derivatives
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-            return "torch"  # torch.func cannot look into custom operators
+        transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+        if not torch.compiler.is_compiling() and transformed:
+            return "torch"  # neither forward derivatives nor torch.func know custom operators
         return choose(self.backend, self._spec, x.device.type, x.dtype)
 
     def _check_features(self, x: Tensor, sh: Tensor) -> None:

@@ -5,7 +5,8 @@ from .conv import RelaxedConv
 from .gate import Gate
 from .interaction import RelaxedInteraction
 from .radial import Radial, polynomial_envelope
-from .table import RadialTable, tabulate_
+from .table import RadialTable
+from .tabulate import tabulate_
 
 __all__ = [
     "Gate",

@@ -25,7 +25,7 @@ from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
 from ..o3.linear import BreakingLinear, Linear, as_weights, connected
 from .radial import Radial, polynomial_envelope
-from .table import RadialTable, current_table
+from .table import RadialTable
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
@@ -246,13 +246,20 @@ class RelaxedConv(MessagePassing):
     def _fused(
         self, x: Tensor, edge_index: Tensor, length: Tensor, edge_sh: Tensor, edge_attr: OptTensor, num_targets: int
     ) -> Tensor:
-        table = current_table(self)
+        table = self._current_table()
         if table is not None and edge_attr is None:
             return self.kernel.splined(x, edge_sh, length, table.values, table.spacing, edge_index, num_targets)
         if type(self.radial) is Radial and not self.radial._forward_hooks and not self.radial._forward_pre_hooks:
-            hidden, matrix = self.radial.hidden(length, edge_attr), self.radial.matrix()
-            return self.kernel.factored(x, edge_sh, hidden, matrix, edge_index, num_targets)
+            return self.kernel.factored(x, edge_sh, *self.radial.factors(length, edge_attr), edge_index, num_targets)
         return self.kernel(x, edge_sh, self.radial(length, edge_attr), edge_index, num_targets)
+
+    def _current_table(self) -> RadialTable | None:
+        """Return the table to use now, made again if the network has changed."""
+        if self.table is None or self.training:
+            return None
+        if not torch.compiler.is_compiling() and not self.table.is_current(self.radial):
+            self.table = RadialTable(self.radial, self.cutoff, self.table.tol)
+        return self.table
 
     def message(self, x_j: Tensor, edge_sh: Tensor, weight: Tensor) -> Tensor:
         """Return the message of each edge."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..checks import check_layout
 from ..compat import o3
+from ..o3.layout import Select, components, concatenate
 
 ACTIVATIONS = {1: torch.nn.functional.silu, -1: torch.tanh}  # by parity: tanh is odd
 
@@ -32,8 +33,6 @@ class Gate(torch.nn.Module):
         (6x0e+2x1o, torch.Size([3, 10]))
     """
 
-    columns: Tensor
-
     def __init__(self, irreps_out: o3.Irreps | str, layout: str = "mul_ir") -> None:
         super().__init__()
         check_layout(layout)
@@ -46,9 +45,7 @@ class Gate(torch.nn.Module):
         # Equal irreps stand together, as in what e3nn's gate takes.
         blocks, position, _ = (scalars + gates + gated).sort()
         self.irreps_in = blocks.simplify()
-        columns = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(blocks, self.irreps_in, position, layout)])
-        self.register_buffer("columns", columns, False)
-        self._is_ordered = columns.equal(torch.arange(len(columns)))
+        self.sort = Select(_columns(blocks, self.irreps_in, position, layout), self.irreps_in.dim)
         self.activations = torch.nn.ModuleList(normalize2mom(ACTIVATIONS[ir.p]) for _, ir in scalars)
         self.gate_activation = normalize2mom(ACTIVATIONS[1])
         self._scalars = [mul for mul, _ in scalars]
@@ -57,8 +54,7 @@ class Gate(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activated and gated features."""
-        x = x if self._is_ordered else x.index_select(-1, self.columns)
-        scalars, gates, gated = x.split(self._dims, dim=-1)
+        scalars, gates, gated = self.sort(x).split(self._dims, dim=-1)
         parts = zip(self.activations, scalars.split(self._scalars, dim=-1), strict=True)
         outputs = [activation(part) for activation, part in parts]
         if self._gated:
@@ -75,15 +71,9 @@ class Gate(torch.nn.Module):
         return f"{self.__class__.__name__}({self.irreps_in} -> {self.irreps_out})"
 
 
-def _columns(blocks: o3.Irreps, merged: o3.Irreps, position: tuple[int, ...], layout: str) -> list[Tensor]:
+def _columns(blocks: o3.Irreps, merged: o3.Irreps, position: tuple[int, ...], layout: str) -> Tensor:
     """Return where in ``merged`` the components of each block are, taken at ``position`` in ``blocks``."""
-    places = []
-    for (mul, ir), s in zip(merged, merged.slices(), strict=True):
-        place = torch.arange(s.start, s.stop)
-        place = place.view(mul, ir.dim) if layout == "mul_ir" else place.view(ir.dim, mul).T
-        channels = iter(place)
-        same = [block for block in blocks if block.ir == ir]
-        for block in same:
-            columns = torch.stack([next(channels) for _ in range(block.mul)])
-            places.append((columns if layout == "mul_ir" else columns.T).flatten())
-    return [places[p] for p in position]
+    places: list[Tensor] = []
+    for (_, ir), place in zip(merged, components(merged, layout), strict=True):
+        places += place.split([block.mul for block in blocks if block.ir == ir])
+    return concatenate(places[p] if layout == "mul_ir" else places[p].T for p in position)

@@ -82,15 +82,11 @@ class Radial(torch.nn.Module):
 
     def forward(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """Return the weights of each edge."""
-        return self.hidden(length, edge_attr) @ self.matrix()
+        hidden, matrix = self.factors(length, edge_attr)
+        return hidden @ matrix
 
-    def matrix(self) -> Tensor:
-        """Return the matrix of the last layer, ``[H, weight_numel]``, the constant factors before it included."""
-        *_, last = self._matrices()
-        return last
-
-    def hidden(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
-        """Return what the last layer is applied to, ``[E, H]``."""
+    def factors(self, length: Tensor, edge_attr: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return two matrices whose product are the weights: the last hidden layer ``[E, H]``, and the last matrix."""
         # At zero length the Bessel functions are 0 / 0.
         length = length.clamp(min=1e-6 * self.cutoff).unsqueeze(1)
         basis = torch.sin(length * self.wave_numbers) / length
@@ -101,10 +97,10 @@ class Radial(torch.nn.Module):
             basis = torch.cat([basis, edge_attr], dim=1)
         elif edge_attr is not None:
             raise ValueError(f"this layer takes no 'edge_attr' (got {tuple(edge_attr.shape)}): pass edge_dim=...")
-        *matrices, _ = self._matrices()
+        *matrices, last = self._matrices()
         for matrix in matrices:
             basis = torch.nn.functional.silu(basis @ matrix)
-        return basis
+        return basis, last
 
     def _matrices(self) -> list[Tensor]:
         # Constant factors of layers and activations, as e3nn has them, go to the matrices, which are small.

@@ -1,10 +1,9 @@
-"""Tables of splines in place of radial networks, for inference."""
+"""Tables of splines in place of radial networks."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,12 +11,7 @@ from torch import Tensor
 from ..checks import check_positive
 from ..kernels import interpolate
 
-if TYPE_CHECKING:
-    from .conv import RelaxedConv
-
 FEWEST, MOST = 64, 65536  # knots
-
-Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class RadialTable(torch.nn.Module):
@@ -87,40 +81,6 @@ class RadialTable(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({len(self.values)} knots, error={self.error:.1g})"
-
-
-def tabulate_(model: Model, tol: float = 1e-7) -> Model:
-    """Let the convolutions of a model read their radial functions from tables in eval mode, faster than networks.
-
-    Tables follow the weights: they are made again when those have changed. Outputs can be differentiated once, exactly
-    for the splines. Convolutions with edge attributes, whose weights depend on more than a length, are left alone.
-
-    Args:
-        model (torch.nn.Module): The model, changed in place.
-        tol (float, optional): Largest error of a slope, relative to the largest slope. (default: :obj:`1e-7`)
-
-    Example::
-
-        >>> from pyg_relaxed.nn import RelaxedConv
-        >>> conv = tabulate_(RelaxedConv("8x0e", "8x0e+4x1o", "0e+1o")).eval()
-        >>> conv.table.error < 1e-7
-        True
-    """
-    from .conv import RelaxedConv
-
-    for module in model.modules():
-        if isinstance(module, RelaxedConv) and module.edge_dim == 0:
-            module.table = RadialTable(module.radial, module.cutoff, tol)
-    return model
-
-
-def current_table(conv: RelaxedConv) -> RadialTable | None:
-    """Return the table that a convolution should use now, made again if its network has changed."""
-    if conv.table is None or conv.training:
-        return None
-    if not torch.compiler.is_compiling() and not conv.table.is_current(conv.radial):
-        conv.table = RadialTable(conv.radial, conv.cutoff, conv.table.tol)
-    return conv.table
 
 
 def _state(radial: torch.nn.Module) -> tuple[object, ...]:

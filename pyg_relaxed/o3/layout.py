@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from ..compat import o3
+
+
+def components(irreps: o3.Irreps, layout: str) -> list[Tensor]:
+    """Return for each block where its components stand, ``[mul, dim]``.
+
+    Example::
+
+        >>> components(o3.Irreps("2x1o"), "ir_mul")
+        [tensor([[0, 2, 4],
+                [1, 3, 5]])]
+    """
+    places = []
+    for (mul, ir), s in zip(irreps, irreps.slices(), strict=True):
+        place = torch.arange(s.start, s.stop)
+        places.append(place.view(mul, ir.dim) if layout == "mul_ir" else place.view(ir.dim, mul).T)
+    return places
+
+
+def concatenate(places: Iterable[Tensor]) -> Tensor:
+    """Return indices one after the other, flat; there may be none."""
+    return torch.cat([torch.zeros(0, dtype=torch.long), *(place.flatten() for place in places)])
 
 
 def places_in_ir_mul(irreps: o3.Irreps) -> Tensor:
@@ -16,29 +39,37 @@ def places_in_ir_mul(irreps: o3.Irreps) -> Tensor:
         >>> places_in_ir_mul(o3.Irreps("2x1o"))
         tensor([0, 2, 4, 1, 3, 5])
     """
-    blocks = [
-        s.start + torch.arange(mul * ir.dim).view(ir.dim, mul).T.flatten()
-        for (mul, ir), s in zip(irreps, irreps.slices(), strict=True)
-    ]
-    return torch.cat(blocks) if blocks else torch.zeros(0, dtype=torch.long)
+    return concatenate(components(irreps, "ir_mul"))
 
 
-class ChangeOfLayout(torch.nn.Module):
-    """Features from one layout to the other; nothing is done where the two are the same.
+class Select(torch.nn.Module):
+    """Some columns in some order; nothing is done where it is all of them as they are.
+
+    Args:
+        columns (Tensor): Which ones.
+        size (int): How many there are to choose from.
+    """
+
+    columns: Tensor
+
+    def __init__(self, columns: Tensor, size: int) -> None:
+        super().__init__()
+        self.register_buffer("columns", columns, False)
+        self._is_identity = columns.equal(torch.arange(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return these columns of ``x`` ``[..., size]``."""
+        return x if self._is_identity else x.index_select(-1, self.columns)
+
+
+class ChangeOfLayout(Select):
+    """Features from one layout to the other.
 
     Args:
         irreps (o3.Irreps or str): Irreps of the features.
         layout (str): The layout to change to, ``"mul_ir"`` or ``"ir_mul"``.
     """
 
-    order: Tensor
-
     def __init__(self, irreps: o3.Irreps | str, layout: str) -> None:
-        super().__init__()
         order = places_in_ir_mul(o3.Irreps(irreps))
-        self.register_buffer("order", order if layout == "mul_ir" else order.argsort(), False)
-        self._is_identity = order.equal(torch.arange(len(order)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features ``[N, irreps.dim]`` in the other layout."""
-        return x if self._is_identity else x.index_select(-1, self.order)
+        super().__init__(order if layout == "mul_ir" else order.argsort(), len(order))

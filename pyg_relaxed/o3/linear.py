@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, chain, product
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..checks import check_connected, check_dtype_device, check_last_dim, check_layout, parse_irreps
 from ..compat import o3
 from .contraction import Coupling, Path, copies, scalar_mean
+from .layout import Select, components, concatenate
 from .weights import SCALAR, RelaxedWeights
 
 if TYPE_CHECKING:
@@ -65,11 +67,11 @@ class Linear(o3.Linear):
             torch.full((mul_in * mul_out,), path.path_weight)
             for path, (mul_in, mul_out) in zip(paths, self._shapes, strict=True)
         ]
-        self.register_buffer("scale", torch.cat(scales) if scales else torch.zeros(0), False)
-        blocks = zip(self.irreps_out, self.irreps_out.slices(), strict=True)
-        scalars = [torch.arange(s.start, s.stop) for (_, ir), s in blocks if ir == SCALAR]
-        biased = torch.cat(scalars) if scalars and biases else torch.zeros(0, dtype=torch.long)
-        self.register_buffer("biased", biased, False)
+        self.register_buffer("scale", torch.cat([torch.zeros(0), *scales]), False)
+        places = zip(self.irreps_out, components(self.irreps_out, layout), strict=True)
+        self.register_buffer(
+            "biased", concatenate(place for (_, ir), place in places if biases and ir == SCALAR), False
+        )
 
     def forward(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
         """Return the image of ``x`` ``[..., irreps_in.dim]``, multiplied by a factor if given."""
@@ -111,10 +113,6 @@ class BreakingLinear(torch.nn.Module):
         layout (str, optional): ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost. (default: ``"mul_ir"``)
     """
 
-    take: Tensor
-    order: Tensor
-    by_product: Tensor
-
     def __init__(
         self,
         irreps_in: IrrepsLike,
@@ -139,51 +137,41 @@ class BreakingLinear(torch.nn.Module):
             sum(mul * len(row[o]) for mul, row in zip(used, pairs, strict=True)) for o in range(len(self.irreps_out))
         ]
 
+        chunks, w = {}, 0
+        for i, row in enumerate(pairs):
+            for o, of_pair in enumerate(row):
+                numel = len(of_pair) * used[i] * self.irreps_out[o].mul
+                chunks[i, o] = torch.arange(w, w + numel)
+                w += numel
         # Blocks of equal multiplicities share one matrix product: W^T [mul_i mul_o, paths] by T [paths, dim_i dim_o].
         groups_in, groups_out = _by_multiplicity(used), _by_multiplicity([mul for mul, _ in self.irreps_out])
-        weights, w = {}, 0
-        for i, row in enumerate(pairs):
-            for o, paths_io in enumerate(row):
-                numel = len(paths_io) * used[i] * self.irreps_out[o].mul
-                weights[i, o] = torch.arange(w, w + numel)
-                w += numel
         paths: list[Path] = []
         targets: list[Tensor] = []
         scales: list[float] = []
-        offset = 0
-        self._products: list[list[tuple[int, int, int, int, int]]] = []
-        chunks: list[Tensor] = []
-        for mul_i, blocks_i in groups_in.items():
-            row_of_products = []
-            dims_i = [self.irreps_in[i].ir.dim for i in blocks_i]
+        by_product: list[Tensor] = []
+        self._products: list[list[tuple[int, int, int, int, int]]] = [[] for _ in groups_in]
+        for n, (mul_i, blocks_i) in enumerate(groups_in.items()):
+            rows = _consecutive([self.irreps_in[i].ir.dim for i in blocks_i])
             for mul_o, blocks_o in groups_out.items():
-                dims_o = [self.irreps_out[o].ir.dim for o in blocks_o]
-                dim_i, dim_o = sum(dims_i), sum(dims_o)
-                first = len(paths)
-                for n, i in enumerate(blocks_i):
-                    for m, o in enumerate(blocks_o):
-                        rows = sum(dims_i[:n]) + torch.arange(dims_i[n])
-                        columns = sum(dims_o[:m]) + torch.arange(dims_o[m])
-                        for path in pairs[i][o]:
-                            paths.append(path)
-                            targets.append(offset + rows[:, None] * dim_o + columns)
-                            scales.append(fan_in[o] ** -0.5)
-                            offset += dim_i * dim_o
-                chunks += [weights[i, o] for i in blocks_i for o in blocks_o]
-                row_of_products.append((len(paths) - first, mul_i, mul_o, dim_i, dim_o))
-            self._products.append(row_of_products)
-        self.coupling = Coupling(paths, targets, offset, scales)
+                columns = _consecutive([self.irreps_out[o].ir.dim for o in blocks_o])
+                dim_i, dim_o, first = sum(map(len, rows)), sum(map(len, columns)), len(paths)
+                for (i, of_row), (o, of_column) in product(
+                    zip(blocks_i, rows, strict=True), zip(blocks_o, columns, strict=True)
+                ):
+                    by_product.append(chunks[i, o])
+                    paths += pairs[i][o]
+                    targets += [of_row[:, None] * dim_o + of_column] * len(pairs[i][o])
+                    scales += [fan_in[o] ** -0.5 for _ in pairs[i][o]]
+                self._products[n].append((len(paths) - first, mul_i, mul_o, dim_i, dim_o))
+        sizes = [dim_i * dim_o for n, _, _, dim_i, dim_o in chain.from_iterable(self._products) for _ in range(n)]
+        begins = [0, *accumulate(sizes)]
+        targets = [begin + target for begin, target in zip(begins[:-1], targets, strict=True)]
+        self.coupling = Coupling(paths, targets, begins[-1], scales)
         self.num_paths = len(paths)
-        take = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_in, groups_in, layout)])
-        order = torch.cat([torch.zeros(0, dtype=torch.long), *_columns(self.irreps_out, groups_out, layout)]).argsort()
-        by_product = torch.cat([torch.zeros(0, dtype=torch.long), *chunks])
-        self._shape = (self.irreps_in.dim, self.irreps_out.dim)
-        self._is_by_product = by_product.equal(torch.arange(w))
-        self._takes_all = take.equal(torch.arange(self._shape[0]))
-        self._is_ordered = order.equal(torch.arange(self._shape[1]))
-        self.register_buffer("take", take, False)
-        self.register_buffer("order", order, False)
-        self.register_buffer("by_product", by_product, False)
+        self.dim_out = self.irreps_out.dim
+        self.take = Select(_columns(self.irreps_in, groups_in, layout), self.irreps_in.dim)
+        self.order = Select(_columns(self.irreps_out, groups_out, layout).argsort(), self.irreps_out.dim)
+        self.by_product = Select(concatenate(by_product), w)
         self.weight = torch.nn.Parameter(torch.empty(w))
         self.reset_parameters()
 
@@ -194,15 +182,13 @@ class BreakingLinear(torch.nn.Module):
     def forward(self, x: Tensor, theta: Tensor) -> Tensor:
         """Return the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
         if self.num_paths == 0:
-            return x.new_zeros(*x.shape[:-1], self._shape[1])
-        y = (x if self._takes_all else x.index_select(-1, self.take)) @ self.matrix(theta)
-        return y if self._is_ordered else y.index_select(-1, self.order)
+            return x.new_zeros(*x.shape[:-1], self.dim_out)
+        return self.order(self.take(x) @ self.matrix(theta))
 
     def matrix(self, theta: Tensor) -> Tensor:
         """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
-        weight = self.weight if self._is_by_product else self.weight.index_select(0, self.by_product)
-        products = [product for row in self._products for product in row]
-        weights = iter(weight.split([n * mul_i * mul_o for n, mul_i, mul_o, _, _ in products]))
+        products = list(chain.from_iterable(self._products))
+        weights = iter(self.by_product(self.weight).split([n * mul_i * mul_o for n, mul_i, mul_o, _, _ in products]))
         couplings = iter(self.coupling(theta).split([n * dim_i * dim_o for n, _, _, dim_i, dim_o in products]))
         rows = []
         for row in self._products:
@@ -229,16 +215,15 @@ def _by_multiplicity(muls: list[int]) -> dict[int, list[int]]:
     return groups
 
 
-def _columns(irreps: o3.Irreps, groups: dict[int, list[int]], layout: str) -> list[Tensor]:
-    """Return for each block in the order of the groups where its components are, those of the first channels first."""
-    columns = []
-    for channels, blocks in groups.items():
-        for block in blocks:
-            mul, ir = irreps[block]
-            place = torch.arange(mul * ir.dim)
-            place = place.view(mul, ir.dim).T if layout == "mul_ir" else place.view(ir.dim, mul)
-            columns.append(irreps.slices()[block].start + place[:, :channels].flatten())
-    return columns
+def _consecutive(sizes: list[int]) -> list[Tensor]:
+    """Return consecutive indices, cut in pieces of these sizes."""
+    return list(torch.arange(sum(sizes)).split(sizes))
+
+
+def _columns(irreps: o3.Irreps, groups: dict[int, list[int]], layout: str) -> Tensor:
+    """Return where components are, block by block in the order of the groups, those of the first channels first."""
+    places = components(irreps, layout)
+    return concatenate(places[block][:channels].T for channels, blocks in groups.items() for block in blocks)
 
 
 class RelaxedLinear(torch.nn.Module):

@@ -23,16 +23,22 @@ def inputs(op, nodes=6, receivers=5, edges=20, dtype=torch.float64, device="cpu"
 
 
 def derivatives(run, args):
-    """Return the value, its derivatives along random directions, and theirs."""
+    """Return the value, its derivatives along a direction, and theirs, in the arguments and in that direction."""
+    args = [t.detach().clone().requires_grad_() for t in args]
+    value = run(*args)
     generator = torch.Generator().manual_seed(1)
+    out, *along = (torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in (value, *args))
+    out.requires_grad_()
+    first = torch.autograd.grad(value, args, out, create_graph=True)
+    second = torch.autograd.grad(first, [*args, out], along, materialize_grads=True)
+    return [value, *first, *second]
 
-    def along(tensors):
-        directions = [torch.randn(t.shape, generator=generator, dtype=t.dtype).to(t.device) for t in tensors]
-        return sum((t * d).sum() for t, d in zip(tensors, directions, strict=True))
 
-    y = run(*args)
-    first = torch.autograd.grad(along([y]), args, create_graph=True)
-    return [y, *first, *torch.autograd.grad(along(first), args)]
+def assert_same(found, expected, tolerance):
+    """Check tensors beside others, relative to the largest number of each."""
+    for actual, wanted in zip(found, expected, strict=True):
+        scale = wanted.abs().max().item() if wanted.numel() else 0.0
+        torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance * scale)
 
 
 def assert_parity(run, op, args, edge_index, receivers, tolerance=1e-12):
@@ -42,6 +48,4 @@ def assert_parity(run, op, args, edge_index, receivers, tolerance=1e-12):
     )
     reference = reference.to(args[0].device, args[0].dtype)
     expected = derivatives(lambda *a: reference(*a, edge_index, receivers), args)
-    for actual, wanted in zip(derivatives(run, args), expected, strict=True):
-        scale = wanted.abs().max().item() if wanted.numel() else 0.0
-        torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance * scale)
+    assert_same(derivatives(run, args), expected, tolerance)

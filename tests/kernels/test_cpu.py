@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from parity import assert_same, derivatives
 
 from pyg_relaxed.compat import o3
 from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
@@ -65,25 +66,6 @@ def small_parts(edges):
         sorting.PART = before
 
 
-def assert_same(found, expected, dtype):
-    for a, b in zip(found, expected, strict=True):
-        scale = b.abs().max().item() if b.numel() else 0.0
-        torch.testing.assert_close(a, b, rtol=0, atol=10 * TOLERANCE[dtype] * scale)
-
-
-def derivatives(function, arguments, seed=0):
-    """Return value, first derivatives along a vector, and derivatives of those along others."""
-    arguments = [t.detach().clone().requires_grad_() for t in arguments]
-    value = function(*arguments)
-    generator = torch.Generator().manual_seed(seed)
-    along = [torch.randn(t.shape, generator=generator).to(t) for t in (value, *arguments)]
-    along[0].requires_grad_()
-    first = torch.autograd.grad(value, arguments, along[0], create_graph=True)
-    second = torch.autograd.grad(first, [*arguments, along[0]], along[1:], allow_unused=True)
-    second = [torch.zeros_like(t) if s is None else s for s, t in zip(second, [*arguments, along[0]], strict=True)]
-    return [value, *first, *second]
-
-
 @some
 @given(
     irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"]), st.sampled_from(list(TOLERANCE)), st.integers(0, 999)
@@ -96,7 +78,7 @@ def test_values_and_two_orders_of_derivatives(irreps_in, irreps_sh, layout, dtyp
     found, expected = (
         derivatives(lambda *a, op=op: op(*a, edge_index, receivers), arguments) for op in (compiled, reference)
     )
-    assert_same(found, expected, dtype)
+    assert_same(found, expected, TOLERANCE[dtype])
     if receivers > 1:
         assert found[0][-1].abs().max() == 0
 
@@ -112,7 +94,7 @@ def test_weights_as_a_product(irreps_in, irreps_sh, layout, is_sorted, seed):
     with small_parts(6):
         found = derivatives(lambda *a: op.factored(*a, edge_index, 7), (x, sh, hidden, matrix))
     expected = derivatives(lambda x, sh, h, W: reference(x, sh, h @ W, edge_index, 7), (x, sh, hidden, matrix))
-    assert_same(found, expected, torch.float64)
+    assert_same(found, expected, TOLERANCE[torch.float64])
 
 
 @some
@@ -126,9 +108,9 @@ def test_weights_from_a_table(irreps_in, irreps_sh, layout, seed):
     found = op.splined(*arguments, table, 0.4, edge_index, 7)
     expected = reference(x, sh, interpolate(length, table, 0.4), edge_index, 7)
     along = torch.randn_like(expected)
-    assert_same([found], [expected], torch.float64)
+    assert_same([found], [expected], TOLERANCE[torch.float64])
     gradients = (torch.autograd.grad(y, arguments, along) for y in (found, expected))
-    assert_same(*gradients, torch.float64)
+    assert_same(*gradients, TOLERANCE[torch.float64])
 
 
 def test_a_cubic_is_interpolated_exactly_and_beyond_the_table_too():
@@ -150,7 +132,7 @@ def test_equals_e3nn_in_float32(irreps_in):
         op.irreps_in, op.irreps_sh, blocks, instructions, shared_weights=False, internal_weights=False
     )
     expected = torch.zeros(9, op.irreps_out.dim).index_add(0, edge_index[1], product(x[edge_index[0]], sh, weight))
-    assert_same([op(x, sh, weight, edge_index)], [expected], torch.float32)
+    assert_same([op(x, sh, weight, edge_index)], [expected], TOLERANCE[torch.float32])
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
@@ -206,7 +188,7 @@ def test_works_under_functional_transforms():
 
     found = torch.func.grad(energy, argnums=(0, 1, 2))(x, sh, w)
     arguments = [t.clone().requires_grad_() for t in (x, sh, w)]
-    assert_same(found, torch.autograd.grad(energy(*arguments), arguments), torch.float64)
+    assert_same(found, torch.autograd.grad(energy(*arguments), arguments), TOLERANCE[torch.float64])
     batch = torch.stack([x, 2 * x])
     each = torch.stack([op(y, sh, w, edge_index) for y in batch])
     torch.testing.assert_close(torch.func.vmap(lambda y: op(y, sh, w, edge_index))(batch), each)

@@ -7,6 +7,7 @@ makes them and the sums that use them. Value, first and second derivatives are o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,16 +18,12 @@ from .library import library
 from .sorting import Order, Part, parts_of
 
 
-class _Buffers:
-    """Memory for the weights of a part, used again by the next."""
-
-    def __init__(self, like: Tensor, weight_numel: int, order: Order) -> None:
-        largest = max((len(part.edges) for part in parts_of(order)), default=0)
-        self._memory = like.new_empty(4, largest, weight_numel)
-
-    def __call__(self, n: int, part: Part) -> Tensor:
-        """Return the ``n``-th buffer, as long as the part."""
-        return self._memory[n, : len(part.edges)]
+def _parts(order: Order, h: Tensor, W: Tensor, number: int) -> Iterator[tuple[Part, list[Tensor]]]:
+    """Yield each part of the edges with so many buffers for its weights, the same memory for all parts."""
+    parts = list(parts_of(order))
+    memory = h.new_empty(number, max(len(part.edges) for part in parts), W.shape[1])
+    for part in parts:
+        yield part, list(memory[:, : len(part.edges)])
 
 
 @torch.library.custom_op("pyg_relaxed::factored", mutates_args=(), device_types="cpu")
@@ -37,9 +34,8 @@ def factored(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     x, sh = sums.ir_mul("in", x, mul_ir), sh.contiguous()
     y = x.new_empty(num_receivers, sums.dim_out)
-    buffers = _Buffers(h, sums.weight_numel, split)
-    for part in parts_of(split):
-        w = torch.mm(part.take(h), W, out=buffers(0, part))
+    for part, (w,) in _parts(split, h, W, 1):
+        torch.mm(part.take(h), W, out=w)
         sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)
     return y
 
@@ -52,9 +48,8 @@ def factored_backward(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
     dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), torch.zeros_like(W)
-    buffers = _Buffers(h, sums.weight_numel, split)
-    for part in parts_of(split):
-        h_part, w, dw = part.take(h), buffers(0, part), buffers(1, part)
+    for part, (w, dw) in _parts(split, h, W, 2):
+        h_part = part.take(h)
         torch.mm(h_part, W, out=w)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
@@ -84,10 +79,8 @@ def factored_double_backward(
     sh, vsh = sh.contiguous(), vsh.contiguous()
     dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(sh)
     dh, dW = torch.empty_like(h), torch.zeros_like(W)
-    buffers = _Buffers(h, sums.weight_numel, split)
-    for part in parts_of(split):
+    for part, (w, vw, dw, dvw) in _parts(split, h, W, 4):
         h_part, vh_part = part.take(h), part.take(vh)
-        w, vw, dw, dvw = (buffers(n, part) for n in range(4))
         torch.mm(h_part, W, out=w)
         torch.mm(vh_part, W, out=vw).addmm_(h_part, vW)
         sums.receivers(dg, split, part.rows, x=vx, sh=sh, w=w)
@@ -109,36 +102,19 @@ def factored_double_backward(
 
 
 @factored.register_fake
-def _(
-    x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
-) -> Tensor:
+def _(x: Tensor, *rest: Any) -> Tensor:
+    *_, num_receivers, spec, _ = rest
     return x.new_empty(num_receivers, PathTable.from_spec(spec).irreps_out.dim)
 
 
 @factored_backward.register_fake
-def _(
-    g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, spec: str, mul_ir: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), sh.new_empty(sh.shape), h.new_empty(h.shape), W.new_empty(W.shape)
 
 
 @factored_double_backward.register_fake
-def _(
-    vx: Tensor,
-    vsh: Tensor,
-    vh: Tensor,
-    vW: Tensor,
-    g: Tensor,
-    x: Tensor,
-    sh: Tensor,
-    h: Tensor,
-    W: Tensor,
-    order: Tensor,
-    spec: str,
-    mul_ir: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    new = [t.new_empty(t.shape) for t in (g, x, sh, h, W)]
-    return new[0], new[1], new[2], new[3], new[4]
+def _(vx: Tensor, vsh: Tensor, vh: Tensor, vW: Tensor, g: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(t.new_empty(t.shape) for t in (g, vx, vsh, vh, vW))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

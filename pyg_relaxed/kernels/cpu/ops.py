@@ -89,7 +89,6 @@ def _(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
     ctx.spec, ctx.mul_ir = inputs[-2:]
-    ctx.size = inputs[-3]
 
 
 def _edges(ctx: Any, x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -73,7 +73,7 @@ def parts_of(order: Order) -> Iterator[Part]:
         yield Part(order, range(rows[n], rows[n + 1]), range(edges[n], edges[n + 1]))
 
 
-_known = WeakTensorKeyDictionary()  # edge_index -> (its version, numbers of nodes, order)
+_known = WeakTensorKeyDictionary()  # edge_index -> (what the order depends on, order)
 
 
 def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Tensor:

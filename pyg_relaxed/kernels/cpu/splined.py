@@ -62,32 +62,13 @@ def _spline(length: Tensor, table: Tensor, spacing: float) -> dict[str, Any]:
 
 
 @splined.register_fake
-def _(
-    x: Tensor,
-    sh: Tensor,
-    length: Tensor,
-    table: Tensor,
-    spacing: float,
-    order: Tensor,
-    num_receivers: int,
-    spec: str,
-    mul_ir: bool,
-) -> Tensor:
+def _(x: Tensor, *rest: Any) -> Tensor:
+    *_, num_receivers, spec, _ = rest
     return x.new_empty(num_receivers, PathTable.from_spec(spec).irreps_out.dim)
 
 
 @splined_backward.register_fake
-def _(
-    g: Tensor,
-    x: Tensor,
-    sh: Tensor,
-    length: Tensor,
-    table: Tensor,
-    spacing: float,
-    order: Tensor,
-    spec: str,
-    mul_ir: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(g: Tensor, x: Tensor, sh: Tensor, length: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     return x.new_empty(x.shape), sh.new_empty(sh.shape), length.new_empty(length.shape)
 
 
