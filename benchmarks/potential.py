@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,7 +175,8 @@ def main() -> None:
     timing.machine()
     data = graphs.crystal()
     size = f"{data.num_nodes} atoms, {data.edge_index.shape[1]} edges, float32"
-    process = None if options.mace is None else mace(options.mace, data, Path("/tmp"))
+    with tempfile.TemporaryDirectory() as folder:
+        process = None if options.mace is None else mace(options.mace, data, Path(folder))
     for training, title in ((False, "energy and forces"), (True, "a training step on energy and forces")):
         cases = {
             "pyg-relaxed": ours(data, None, training),
