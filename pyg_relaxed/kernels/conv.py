@@ -170,6 +170,8 @@ class TensorProductConv(torch.nn.Module):
         """Run an operation on sorted edges; ``weights`` are its arguments that give those."""
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
+        if num_nodes < 0:
+            raise ValueError(f"'num_nodes' must not be negative (got {num_nodes})")
         order = sorted_edges(edge_index, x.shape[0], num_nodes)
         return operation(x, sh, *weights, order, num_nodes, self._spec, self.layout == "mul_ir")
 

@@ -112,7 +112,8 @@ class _Convolution(torch.nn.Module):
 
 @functools.lru_cache(maxsize=256)
 def _convolution(spec: str, device: torch.device, method: str) -> _Convolution:
-    return _Convolution(PathTable.from_spec(spec), method).to(device)
+    with torch.inference_mode(False):  # what is kept may be saved for backward
+        return _Convolution(PathTable.from_spec(spec), method).to(device)
 
 
 def _used(table: PathTable) -> list[int]:

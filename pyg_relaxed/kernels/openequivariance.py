@@ -105,5 +105,5 @@ class _Convolution(torch.nn.Module):
 
 @functools.lru_cache(maxsize=256)
 def _convolution(spec: str, device: torch.device, dtype: torch.dtype, deterministic: bool) -> _Convolution:
-    with torch.cuda.device(device):
+    with torch.cuda.device(device), torch.inference_mode(False):  # what is kept may be saved for backward
         return _Convolution(PathTable.from_spec(spec), dtype, deterministic).to(device)

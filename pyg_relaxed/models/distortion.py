@@ -11,6 +11,7 @@ from torch_geometric.utils import scatter
 
 from ..checks import check_species
 from ..compat import o3
+from ..o3.constants import ExactConstants
 from ..o3.contraction import clebsch_gordan
 from .e3nn_network import RelaxedE3NN
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
 
 
-class RelaxedDistortion(torch.nn.Module):
+class RelaxedDistortion(ExactConstants):
     """Displacements and strain of a crystal from its species and positions.
 
     Args:
@@ -69,8 +70,8 @@ class RelaxedDistortion(torch.nn.Module):
         }
         # Orthonormal symmetric 3 x 3 matrices in the order of 0e+2e: e3nn's l = 1 basis is (x, y, z).
         basis = torch.cat([clebsch_gordan(1, 1, l) / (2 * l + 1) ** 0.5 for l in (0, 2)], dim=2)
-        basis = basis * torch.tensor([1.0] + [5.0**0.5] * 5)
-        self.register_buffer("change_of_basis", basis.to(torch.get_default_dtype()), persistent=False)
+        basis = basis * torch.tensor([1.0] + [5.0**0.5] * 5, dtype=torch.float64)
+        self.register_constant("change_of_basis", basis)
 
     @property
     def irreps_theta(self) -> o3.Irreps | None:

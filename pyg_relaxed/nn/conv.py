@@ -258,7 +258,8 @@ class RelaxedConv(MessagePassing):
         if self.table is None or self.training:
             return None
         if not torch.compiler.is_compiling() and not self.table.is_current(self.radial):
-            self.table = RadialTable(self.radial, self.cutoff, self.table.tol)
+            with torch.inference_mode(False):  # forces may be asked for later
+                self.table = RadialTable(self.radial, self.cutoff, self.table.tol)
         return self.table
 
     def message(self, x_j: Tensor, edge_sh: Tensor, weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..compat import e3nn_nn
+from ..o3.constants import ExactConstants
 
 ENVELOPE_POWER = 6  # DimeNet, arXiv 2003.03123, eq. 8
 
@@ -32,7 +33,7 @@ def polynomial_envelope(length: Tensor, cutoff: float, p: int = ENVELOPE_POWER) 
     return 1 - u**p * ((p + 1) * (p + 2) / 2 - p * (p + 2) * u + p * (p + 1) / 2 * u**2)
 
 
-class Radial(torch.nn.Module):
+class Radial(ExactConstants):
     """Bessel basis and a multilayer perceptron, from edge lengths to ``weight_numel`` weights.
 
     Args:
@@ -68,11 +69,11 @@ class Radial(torch.nn.Module):
         self.cutoff = float(cutoff)
         self.num_basis = num_basis
         self.edge_dim = edge_dim
-        wave_numbers = math.pi / self.cutoff * torch.arange(1, num_basis + 1)
-        self.register_buffer("wave_numbers", wave_numbers, False)
+        n = torch.arange(1, num_basis + 1, dtype=torch.float64)
+        self.register_constant("wave_numbers", math.pi / self.cutoff * n)
         # Unit second moment on average over the ball: e3nn's basis is normalised along the radius.
         scale = [(2 * num_basis / self.cutoff) ** 0.5] * num_basis + [1.0] * edge_dim
-        self.register_buffer("scale", torch.tensor(scale).unsqueeze(1), False)
+        self.register_constant("scale", torch.tensor(scale, dtype=torch.float64).unsqueeze(1))
         self.mlp = e3nn_nn.FullyConnectedNet([num_basis + edge_dim, *hidden, weight_numel], torch.nn.functional.silu)
 
     def reset_parameters(self) -> None:

@@ -46,7 +46,7 @@ class RadialTable(torch.nn.Module):
         check_positive("tol", tol)
         self.cutoff = float(cutoff)
         self.tol = tol
-        self._state = _state(radial)
+        self._state = [tensor.detach().clone() for tensor in _state(radial)]
         like = next(radial.parameters())
         exact = copy.deepcopy(radial).to("cpu", torch.float64).requires_grad_(False)
         knots = FEWEST
@@ -69,7 +69,11 @@ class RadialTable(torch.nn.Module):
 
     def is_current(self, radial: torch.nn.Module) -> bool:
         """Tell whether the weights of the network, its dtype and its device are still those that the table is of."""
-        return self._state == _state(radial)
+        state = _state(radial)
+        return len(state) == len(self._state) and all(
+            old.dtype == new.dtype and old.device == new.device and old.equal(new)
+            for old, new in zip(self._state, state, strict=True)
+        )
 
     def _error(self, radial: torch.nn.Module, values: Tensor) -> float:
         """Return the largest error of a slope, where those of splines are largest, relative to the largest slope."""
@@ -83,8 +87,9 @@ class RadialTable(torch.nn.Module):
         return f"{self.__class__.__name__}({len(self.values)} knots, error={self.error:.1g})"
 
 
-def _state(radial: torch.nn.Module) -> tuple[object, ...]:
-    return tuple((p._version, id(p), p.dtype, p.device) for p in radial.parameters())
+def _state(radial: torch.nn.Module) -> list[Tensor]:
+    # Compared by value: versions of tensors do not tell of writes through ``.data``.
+    return [*radial.parameters(), *radial.buffers()]
 
 
 def _value_and_slope(radial: Callable[[Tensor], Tensor], length: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 def tabulate_(model: Model, tol: float = 1e-7) -> Model:
     """Let the convolutions of a model read their radial functions from tables in eval mode, faster than networks.
 
-    Tables follow the weights: they are made again when those have changed. Outputs can be differentiated once, exactly
-    for the splines. Convolutions with edge attributes, whose weights depend on more than a length, are left alone.
+    Tables follow the weights: they are made again when those have changed, except under ``torch.compile``, which keeps
+    the tables that it finds. Outputs can be differentiated once, exactly for the splines. Convolutions with edge
+    attributes, whose weights depend on more than a length, are left alone.
 
     Args:
         model (torch.nn.Module): The model, changed in place.

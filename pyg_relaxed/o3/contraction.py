@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..compat import o3
+from .constants import ExactConstants
 from .weights import SCALAR
 
 
@@ -37,7 +38,7 @@ def copies(irreps: o3.Irreps) -> list[tuple[int, o3.Irrep, slice]]:
     ]
 
 
-class Coupling(torch.nn.Module):
+class Coupling(ExactConstants):
     r"""The matrices :math:`T_p(\theta)_{ij} = \sum_t \theta_t C^{(p)}_{tij}` of a list of paths, flat.
 
     Only non-zero Clebsch-Gordan coefficients are stored.
@@ -67,8 +68,7 @@ class Coupling(torch.nn.Module):
                 column.append(entries)
         for name, column in zip(("path", "component", "target"), columns, strict=False):
             self.register_buffer(name, torch.cat(column) if column else torch.zeros(0, dtype=torch.long), False)
-        value = torch.cat(columns[3]) if paths else torch.zeros(0)
-        self.register_buffer("value", value.to(torch.get_default_dtype()), False)
+        self.register_constant("value", torch.cat([torch.zeros(0, dtype=torch.float64), *columns[3]]))
 
     def forward(self, theta: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the flat matrices, each path multiplied by its entry of ``weight`` ``[paths]`` if given."""
@@ -78,7 +78,7 @@ class Coupling(torch.nn.Module):
         return entries.new_zeros(self.size).index_add(0, self.target, entries)
 
 
-class ThetaContraction(torch.nn.Module):
+class ThetaContraction(ExactConstants):
     r"""The linear map :math:`y \mapsto \theta \otimes_V y`, built as one matrix from theta.
 
     The paths of 0e carry the fixed weight 1 (their mean, where theta has several), so that a scalar theta of 1 is the
@@ -110,8 +110,8 @@ class ThetaContraction(torch.nn.Module):
         self.irreps_in = o3.Irreps(irreps_in)
         self.irreps_out = o3.Irreps(irreps_out)
         self.shape = (self.irreps_in.dim, self.irreps_out.dim)
-        self.register_buffer("scalars", scalar_mean(self.irreps_theta), False)
-        self.register_buffer("identity", self._identity(), False)
+        self.register_constant("scalars", scalar_mean(self.irreps_theta))
+        self.register_constant("identity", self._identity())
 
         flat = torch.arange(self.shape[0] * self.shape[1]).view(self.shape)
         paths, targets = [], []
@@ -135,7 +135,7 @@ class ThetaContraction(torch.nn.Module):
 
     def _identity(self) -> Tensor:
         # Copy u of an irrep goes to every copy of the output that is u modulo the input's multiplicity.
-        matrix = torch.zeros(self.shape)
+        matrix = torch.zeros(self.shape, dtype=torch.float64)
         for (mul, ir_i), s_i in zip(self.irreps_in, self.irreps_in.slices(), strict=True):
             for u, ir_o, s_o in copies(self.irreps_out):
                 if ir_i == ir_o and mul > 0:
@@ -151,8 +151,8 @@ class ThetaContraction(torch.nn.Module):
 
 
 def scalar_mean(irreps_theta: o3.Irreps) -> Tensor:
-    """Return the vector whose product with theta is the mean of its 0e components, ``[irreps_theta.dim]``."""
-    mean = torch.zeros(irreps_theta.dim)
+    """Return the vector whose product with theta is the mean of its 0e components, ``[irreps_theta.dim]``, float64."""
+    mean = torch.zeros(irreps_theta.dim, dtype=torch.float64)
     for _, ir, s in copies(irreps_theta):
         if ir == SCALAR:
             mean[s] = 1 / irreps_theta.count(SCALAR)

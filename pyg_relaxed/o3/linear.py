@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import accumulate, chain, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..checks import check_connected, check_dtype_device, check_last_dim, check_layout, parse_irreps
 from ..compat import o3
+from .constants import ExactConstants
 from .contraction import Coupling, Path, copies, scalar_mean
 from .layout import Select, components, concatenate
 from .weights import SCALAR, RelaxedWeights
@@ -31,7 +32,7 @@ def connected(irreps_in: o3.Irreps, irreps_out: o3.Irreps, irreps_theta: o3.Irre
     return any(out in ir * t for _, ir in irreps_in for t in thetas for _, out in irreps_out)
 
 
-class Linear(o3.Linear):
+class Linear(ExactConstants, o3.Linear):
     """e3nn's linear map, also for features with channels innermost.
 
     Args:
@@ -46,6 +47,12 @@ class Linear(o3.Linear):
         torch.Size([5, 9])
     """
 
+    irreps_in: o3.Irreps
+    irreps_out: o3.Irreps
+    instructions: list[Any]
+    weight_numel: int
+    weight: Tensor
+    bias: Tensor
     biased: Tensor
     scale: Tensor
 
@@ -64,10 +71,10 @@ class Linear(o3.Linear):
             for k, (mul, ir) in enumerate(self.irreps_out)
         ]
         scales = [
-            torch.full((mul_in * mul_out,), path.path_weight)
+            torch.full((mul_in * mul_out,), path.path_weight, dtype=torch.float64)
             for path, (mul_in, mul_out) in zip(paths, self._shapes, strict=True)
         ]
-        self.register_buffer("scale", torch.cat([torch.zeros(0), *scales]), False)
+        self.register_constant("scale", torch.cat([torch.zeros(0, dtype=torch.float64), *scales]))
         places = zip(self.irreps_out, components(self.irreps_out, layout), strict=True)
         self.register_buffer(
             "biased", concatenate(place for (_, ir), place in places if biases and ir == SCALAR), False
@@ -226,7 +233,7 @@ def _columns(irreps: o3.Irreps, groups: dict[int, list[int]], layout: str) -> Te
     return concatenate(places[block][:channels].T for channels, blocks in groups.items() for block in blocks)
 
 
-class RelaxedLinear(torch.nn.Module):
+class RelaxedLinear(ExactConstants):
     r"""A linear map between irreps that is equivariant as far as theta is scalar.
 
     .. math:: y = \theta^{(0e)}\, W x + B_\theta x
@@ -285,7 +292,7 @@ class RelaxedLinear(torch.nn.Module):
             self.breaking = BreakingLinear(
                 self.irreps_in, self.irreps_out, self.theta.irreps_theta, channels=channels, layout=layout
             )
-            self.register_buffer("scalars", scalar_mean(self.theta.irreps_theta), persistent=False)
+            self.register_constant("scalars", scalar_mean(self.theta.irreps_theta))
 
     @property
     def irreps_theta(self) -> o3.Irreps | None:

@@ -133,3 +133,41 @@ def test_threads_without_openmp(monkeypatch):
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: threads.append(os.getpid()))
     module._in_parallel(function, None, 3)
     assert len(threads) == 3
+
+
+@needs_compiler
+def test_without_a_home_the_cache_is_temporary_and_goes_with_the_process(tmp_path):
+    code = f"""
+from pathlib import Path
+def home():
+    raise RuntimeError("no home")
+Path.home = home
+from pyg_relaxed.kernels.cpu import compiler
+assert compiler.load({SOURCE!r}).answer() == 42
+print(compiler.cache_directory())
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("XDG_CACHE_HOME", None)
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert result.stdout.startswith(str(tmp_path))
+    assert list(tmp_path.glob("pyg_relaxed-*")) == []
+
+
+@needs_compiler
+@pytest.mark.parametrize("step", ["compile", "load"])
+def test_a_full_disk_and_one_that_nothing_runs_from_are_no_reason_to_stop(cache, monkeypatch, caplog, step):
+    def fail(*_):
+        raise OSError("failed to map segment from shared object")
+
+    monkeypatch.setattr(backends, "_warned", set())
+    monkeypatch.setattr(*((compiler, "_compile", fail) if step == "compile" else (compiler.ctypes, "CDLL", fail)))
+    arguments = torch.ones(2, 1), torch.ones(1, 1), torch.ones(1, 1), torch.tensor([[0], [1]])
+    with caplog.at_level(logging.WARNING, "pyg_relaxed"):
+        assert TensorProductConv("1x0e", "0e", lmax=0)(*arguments).tolist() == [[0.0], [1.0]]
+    assert "set XDG_CACHE_HOME to another directory" in caplog.text
+
+
+def test_windows_runs_torch(cache, monkeypatch):
+    monkeypatch.setattr(compiler.sys, "platform", "win32")
+    with pytest.raises(compiler.CompilerError, match="Linux and macOS"):
+        compiler.load(SOURCE)

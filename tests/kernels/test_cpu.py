@@ -1,12 +1,16 @@
 """Compiled C against plain torch and against e3nn: values, first and second derivatives, any graph."""
 
+import subprocess
+import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from parity import assert_same, derivatives
+from torch.autograd import forward_ad
 
 from pyg_relaxed.compat import o3
 from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
@@ -230,3 +234,66 @@ def test_memory_is_used_again_but_never_by_two_tensors():
     assert third.data_ptr() == place
     assert third.shape == large.shape
     assert memory.empty_like(torch.empty(3, 2).T).is_contiguous()
+
+
+def test_edges_in_memory_of_numpy_are_sorted_again_when_that_is_written():
+    shared = np.array([[0, 1, 2], [1, 0, 1]])
+    edge_index = torch.from_numpy(shared)
+    order = sorted_edges(edge_index, 3, 3)
+    assert sorted_edges(edge_index, 3, 3) is order
+    shared[1, 0] = 2
+    assert sorted_edges(edge_index, 3, 3)[3:6].tolist() == [2, 0, 1]
+
+
+def test_what_compiled_code_cannot_take_is_explained():
+    op = TensorProductConv("1x0e", "0e", lmax=0, backend="cpu")
+    (x, sh, w), edge_index = inputs(op, 2, 2, 3, torch.float32)
+    with pytest.raises(ValueError, match=r"must be \[N, dim\] and \[E, dim\] \(got \(1, 2, 1\), \(3, 1\)\)"):
+        op(x[None], sh, w, edge_index)
+    with pytest.raises(ValueError, match="'num_nodes' must not be negative"):
+        op(x, sh, w, edge_index, num_nodes=-1)
+
+
+def test_forward_derivatives_are_those_of_the_reference():
+    op, reference = operators("2x0e+1x1o", "0e+1o", layout="mul_ir")
+    arguments, edge_index = inputs(op, 3, 3, 5, torch.float64)
+    along = tuple(torch.randn_like(t) for t in arguments)
+
+    def derivative(op):
+        with forward_ad.dual_level():
+            dual = [forward_ad.make_dual(t, v) for t, v in zip(arguments, along, strict=True)]
+            return forward_ad.unpack_dual(op(*dual, edge_index)).tangent
+
+    assert_same([derivative(op)], [derivative(reference)], TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("derivative", [False, True])
+def test_strides_do_not_matter_to_tables(derivative):
+    op = TensorProductConv("2x0e+1x1o", "0e+1o", lmax=1, backend="cpu")
+    (x, sh, _), edge_index = inputs(op, 3, 3, 5, torch.float64)
+    length, table = torch.rand(5, 2).double()[:, 0], torch.randn(op.weight_numel, 2, 4).double().permute(2, 1, 0)
+    results = []
+    for arguments in ((x, sh, length, table), (x.clone(), sh.contiguous(), length.clone(), table.contiguous())):
+        length = arguments[2].requires_grad_()
+        y = op.splined(*arguments, 0.4, edge_index)
+        results.append(torch.autograd.grad(y, length, torch.ones_like(y).T.contiguous().T)[0] if derivative else y)
+    assert torch.equal(*results)
+
+
+def test_a_process_can_fork_after_threads_were_used():
+    code = """
+import os, torch
+from pyg_relaxed.kernels import TensorProductConv
+from pyg_relaxed.kernels.cpu import library
+library._openmp = lambda: None
+torch.set_num_threads(2)
+op = TensorProductConv("8x0e", "0e", lmax=0, backend="cpu")
+call = lambda: op(torch.ones(9, 8), torch.ones(40, 1), torch.ones(40, 8), torch.zeros(2, 40, dtype=torch.long))
+call()
+child = os.fork()
+if child == 0:
+    call()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

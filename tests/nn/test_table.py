@@ -64,6 +64,38 @@ def test_a_table_follows_its_network(float64):
     torch.testing.assert_close(found, conv(x, edge_index, edge_vec), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["weight", "buffer"])
+def test_a_table_follows_writes_that_torch_does_not_count(name):
+    class Scaled(torch.nn.Module):
+        def __init__(self, numel):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(numel))
+            self.register_buffer("buffer", torch.ones(numel))
+
+        def forward(self, length):
+            return torch.sin(length)[:, None] * self.weight * self.buffer
+
+    conv = tabulate_(RelaxedConv("4x0e", "4x0e", "0e", radial=Scaled, self_connection=False)).eval()
+    inputs = torch.randn(3, 4), torch.randint(0, 3, (2, 6)), torch.randn(6, 3)
+    before = conv(*inputs)
+    getattr(conv.radial, name).data.mul_(2.0)
+    torch.testing.assert_close(conv(*inputs), 2 * before)
+
+
+def test_forces_can_be_asked_for_after_inference_mode(float64):
+    model = tabulate_(network())
+    with torch.no_grad():
+        next(model.parameters()).mul_(1.1)
+        for module in model.modules():
+            if isinstance(module, RelaxedConv):
+                next(module.radial.parameters()).mul_(1.1)
+    graph = pr.from_ase(pr.structures.load("BaTiO3_R3m"), cutoff=5.0, dtype=torch.float64, extras=False)
+    graph.x = torch.ones(graph.num_nodes, 1)
+    with torch.inference_mode():
+        model(graph)
+    energy_and_forces(model)
+
+
 def test_a_tabulated_model_is_saved_as_any_other(float64, tmp_path):
     model = network()
     keys = set(model.state_dict())

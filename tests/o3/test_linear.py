@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyg_relaxed.compat import e3nn_nn, o3
-from pyg_relaxed.nn import Gate
+from pyg_relaxed.nn import Gate, RelaxedConv
 from pyg_relaxed.nn.gate import ACTIVATIONS
 from pyg_relaxed.o3 import RelaxedLinear
 from pyg_relaxed.o3.layout import ChangeOfLayout
@@ -77,3 +77,17 @@ def test_gate(float64, irreps):
     torch.testing.assert_close(ours(x), expected, rtol=1e-12, atol=1e-12)
     found = transposed(transposed_gate, ours.irreps_in, ours.irreps_out)(x)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
+def test_constants_are_exact_in_float64_also_when_made_in_float32(layout):
+    convert = RelaxedConv("4x0e+2x1o+3x2e", "3x0e+5x1o", "0e+1o+2e", "3x0e+2e", layout=layout).double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        made = RelaxedConv("4x0e+2x1o+3x2e", "3x0e+5x1o", "0e+1o+2e", "3x0e+2e", layout=layout)
+        made.load_state_dict(convert.state_dict())
+        inputs = torch.randn(5, made.in_channels), torch.randint(0, 5, (2, 20)), torch.randn(20, 3)
+        convert.theta.set_(made.theta.set_(torch.randn(8)).weight)
+        assert torch.equal(convert(*inputs), made(*inputs))
+    finally:
+        torch.set_default_dtype(torch.float32)

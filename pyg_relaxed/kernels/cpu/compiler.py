@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import shlex
@@ -17,13 +19,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 FLAGS += ["-shared", "-fPIC"]
 NATIVE = ["-march=native", "-mcpu=native"]  # the name of the option depends on the processor
 
 
 class CompilerError(RuntimeError):
-    """No library could be made: there is no compiler, or it failed."""
+    """No library could be made or loaded: there is no compiler, it failed, or files cannot be written or run."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -44,11 +48,20 @@ def load(source: str) -> ctypes.CDLL:
     """Return the library of some C source, compiled unless a good copy is in the cache.
 
     Raises:
-        CompilerError: If there is no compiler or it fails.
+        CompilerError: If there is no compiler, it fails, or files cannot be written or loaded.
     """
+    if sys.platform == "win32":
+        raise CompilerError("C is compiled on Linux and macOS only")
     compiler = find_compiler()
     if compiler is None:
         raise CompilerError("no C compiler found")
+    try:
+        return _load(source, compiler)
+    except OSError as error:  # a full disk, or one that nothing may be run from
+        raise CompilerError(f"{error} (set XDG_CACHE_HOME to another directory)") from error
+
+
+def _load(source: str, compiler: list[str]) -> ctypes.CDLL:
     identity = "\0".join([source, *compiler, *FLAGS, _processor()])
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     directory = cache_directory()
@@ -66,16 +79,21 @@ def load(source: str) -> ctypes.CDLL:
 @functools.lru_cache(maxsize=1)
 def cache_directory() -> Path:
     """Return the directory of compiled libraries, ours alone: ``$XDG_CACHE_HOME/pyg_relaxed`` or a temporary one."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = base / "pyg_relaxed"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, RuntimeError):  # the latter where there is no home
+        default = "Library/Caches" if sys.platform == "darwin" else ".cache"
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / default) / "pyg_relaxed"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_private(directory) and os.access(directory, os.W_OK):
             return directory
-    return Path(tempfile.mkdtemp(prefix="pyg_relaxed-"))
+    directory = Path(tempfile.mkdtemp(prefix="pyg_relaxed-"))
+    atexit.register(_remove, directory, os.getpid())
+    logger.info("there is no private cache directory: compiled code goes to %s, for this process alone", directory)
+    return directory
+
+
+def _remove(directory: Path, process: int) -> None:
+    if os.getpid() == process:  # and not one that it has forked
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _compile(compiler: list[str], source: str, folder: Path) -> Path:

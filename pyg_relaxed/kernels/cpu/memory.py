@@ -7,6 +7,7 @@ this size dies. For derivatives in the weights that takes longer than to compute
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 import threading
 
@@ -18,6 +19,8 @@ KEPT = 4  # pieces
 
 _pieces: list[mmap.mmap] = []
 _lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a process that forks while another thread holds the lock would leave it locked
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _references_to_unused() -> int:

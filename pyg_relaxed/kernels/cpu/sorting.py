@@ -92,11 +92,16 @@ def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Te
     place = (edge_index.data_ptr(), edge_index.shape)
     state = (edge_index._version, place, num_senders, num_receivers, torch.get_num_threads())
     known = _known.get(edge_index)
-    if known is None or known[0] != state:
+    if known is None or known[0] != state or not _is_unwritten(edge_index, known[1]):
         with torch.inference_mode(False):  # what is kept may be saved for backward
             known = (state, sort_edges(edge_index, num_senders, num_receivers))
         _known[edge_index] = known
     return known[1]
+
+
+def _is_unwritten(edge_index: Tensor, order: Tensor) -> bool:
+    """Tell whether memory that torch does not own, as of an array of numpy, still has the edges that were sorted."""
+    return edge_index.untyped_storage().resizable() or edge_index.flatten().equal(order[: edge_index.numel()])
 
 
 @torch.library.custom_op("pyg_relaxed::sort_edges", mutates_args=(), device_types="cpu")
