@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from parity import assert_same, derivatives
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_relaxed.compat import o3
 from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
@@ -297,3 +298,35 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("is_factored", [False, True])
+def test_derivatives_in_weights_are_left_out_where_nobody_asks(is_factored):
+    """Forces need none, and training on forces does not need those that belong to the energy."""
+    op, reference = operators("2x0e+1x1o", "0e+1o")
+    (x, sh, weight), edge_index = inputs(op, 4, 4, 9, torch.float64)
+    hidden, matrix = torch.randn(9, 3).double(), torch.randn(3, op.weight_numel).double()
+
+    def training_step(op):
+        leaves = [t.clone().requires_grad_() for t in ((sh, hidden, matrix) if is_factored else (sh, weight))]
+        s, *weights = [2 * leaf for leaf in leaves]  # no leaves themselves
+        y = op.factored(x, s, *weights, edge_index) if is_factored else op(x, s, *weights, edge_index)
+        energy = y.square().sum()
+        (forces,) = torch.autograd.grad(energy, leaves[:1], create_graph=True)
+        return torch.autograd.grad(energy + forces.square().sum(), leaves)
+
+    asked = []
+
+    class Spy(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            for argument, value in zip(function._schema.arguments, args, strict=False):
+                if argument.name.startswith("want_"):
+                    asked.append(value)
+            return function(*args, **(kwargs or {}))
+
+    expected = training_step(reference)
+    with Spy():
+        found = training_step(op)
+    assert_same(found, expected, TOLERANCE[torch.float64])
+    assert asked[0] is False
+    assert asked[-1] is True

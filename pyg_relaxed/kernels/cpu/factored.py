@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..paths import PathTable
+from .demand import is_wanted
 from .library import library
 from .sorting import Order, Part, parts_of
 
@@ -42,19 +43,20 @@ def factored(
 
 @torch.library.custom_op("pyg_relaxed::factored_backward", mutates_args=(), device_types="cpu")
 def factored_backward(
-    g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, spec: str, mul_ir: bool
+    g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, order: Tensor, want_W: bool, spec: str, mul_ir: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the derivatives of :func:`factored` in x, sh, h and W along g."""
+    """Return the derivatives of :func:`factored` in x, sh, h and W along g, the last empty unless wanted."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
-    dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), torch.zeros_like(W)
+    dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), W.new_zeros(W.shape if want_W else 0)
     for part, (w, dw) in _parts(split, h, W, 2):
         h_part = part.take(h)
         torch.mm(h_part, W, out=w)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
         part.put(dh, dw @ W.T)
-        dW.addmm_(h_part.T, dw)
+        if want_W:
+            dW.addmm_(h_part.T, dw)
     return sums.transpose("in_to_mul_ir", dx) if mul_ir else dx, dsh, dh, dW
 
 
@@ -73,7 +75,10 @@ def factored_double_backward(
     spec: str,
     mul_ir: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the derivatives of :func:`factored_backward` in g, x, sh, h and W along vx, vsh, vh and vW."""
+    """Return the derivatives of :func:`factored_backward` in g, x, sh, h and W along vx, vsh, vh and vW.
+
+    An empty vW, of a derivative that was not wanted, counts as zero.
+    """
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh = sh.contiguous(), vsh.contiguous()
@@ -82,7 +87,9 @@ def factored_double_backward(
     for part, (w, vw, dw, dvw) in _parts(split, h, W, 4):
         h_part, vh_part = part.take(h), part.take(vh)
         torch.mm(h_part, W, out=w)
-        torch.mm(vh_part, W, out=vw).addmm_(h_part, vW)
+        torch.mm(vh_part, W, out=vw)
+        if vW.numel():
+            vw.addmm_(h_part, vW)
         sums.receivers(dg, split, part.rows, x=vx, sh=sh, w=w)
         sums.receivers(dg, split, part.rows, x=x, sh=vsh, w=w, add=True)
         sums.receivers(dg, split, part.rows, x=x, sh=sh, w=vw, add=True)
@@ -93,7 +100,7 @@ def factored_double_backward(
         sums.edges(split, part.rows, x=x, sh=vsh, w=vw, g=g, dsh=dsh, dw=dw)
         dw += dvw
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=vsh.new_empty(vsh.shape), dw=dvw)
-        part.put(dh, torch.mm(dw, W.T).addmm_(dvw, vW.T))
+        part.put(dh, torch.mm(dw, W.T).addmm_(dvw, vW.T) if vW.numel() else dw @ W.T)
         dW.addmm_(h_part.T, dw).addmm_(vh_part.T, dvw)
     dsh += dsh_x
     if mul_ir:
@@ -109,7 +116,11 @@ def _(x: Tensor, *rest: Any) -> Tensor:
 
 @factored_backward.register_fake
 def _(g: Tensor, x: Tensor, sh: Tensor, h: Tensor, W: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), sh.new_empty(sh.shape), h.new_empty(h.shape), W.new_empty(W.shape)
+    *_, want_W, _, _ = rest
+    return (
+        *(x.new_empty(x.shape), sh.new_empty(sh.shape), h.new_empty(h.shape)),
+        W.new_empty(W.shape if want_W else 0),
+    )
 
 
 @factored_double_backward.register_fake
@@ -123,11 +134,13 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    return *factored_backward(g, *ctx.saved_tensors, ctx.spec, ctx.mul_ir), None, None, None, None
+    want_W = is_wanted(ctx, 3)
+    dx, dsh, dh, dW = factored_backward(g, *ctx.saved_tensors, want_W, ctx.spec, ctx.mul_ir)
+    return dx, dsh, dh, dW if want_W else None, None, None, None, None
 
 
 def _double_backward(ctx: Any, *v: Tensor) -> tuple[Tensor | None, ...]:
-    return *factored_double_backward(*v, *ctx.saved_tensors, ctx.spec, ctx.mul_ir), None, None, None
+    return *factored_double_backward(*v, *ctx.saved_tensors, ctx.spec, ctx.mul_ir), None, None, None, None
 
 
 factored.register_autograd(_backward, setup_context=_keep)

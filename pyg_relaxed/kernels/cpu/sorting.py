@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .compiler import load
 
-PART = 1024  # edges per thread whose weights are in the cache together
+PART = 2048  # edges per thread whose weights are in the cache together
 
 
 class Order(NamedTuple):
