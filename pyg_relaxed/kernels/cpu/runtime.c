@@ -94,12 +94,18 @@ static void row_of_senders(const Sum *s, int64_t row) {
     if (s->mul_ir) in_to_mul_ir(y, s->y + row * DIM_IN);
 }
 
+/* The weights of the k-th edge, by sender, of a part. */
+static const real *of_part(const Sum *s, int64_t k) {
+    const int64_t place = s->by_sender[k];
+    return s->w + WEIGHTS * (s->part ? place - s->first : s->edge[place]);
+}
+
 /* What the edges of a part, from the k-th on, add to their senders. */
 static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
     for (; k < last; k++) {
-        const int64_t place = s->by_sender[k], e = s->edge[place];
-        const real *w = s->w + WEIGHTS * (s->part ? place - s->first : e);
-        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, s->y + s->sender[e] * DIM_IN);
+        const int64_t e = s->edge[s->by_sender[k]];
+        prefetch(of_part(s, k + AHEAD < last ? k + AHEAD : k), WEIGHTS);
+        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, of_part(s, k), s->y + s->sender[e] * DIM_IN);
     }
 }
 
