@@ -22,7 +22,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
-FLAGS += ["-shared", "-fPIC"]
+FLAGS += ["-fPIC"]
 NATIVE = ["-march=native", "-mcpu=native"]  # the name of the option depends on the processor
 
 
@@ -44,8 +44,8 @@ def find_compiler() -> list[str] | None:
     return None
 
 
-def load(source: str) -> ctypes.CDLL:
-    """Return the library of some C source, compiled unless a good copy is in the cache.
+def load(*sources: str) -> ctypes.CDLL:
+    """Return the library of some files of C, compiled at the same time unless a good copy is in the cache.
 
     Raises:
         CompilerError: If there is no compiler, it fails, or files cannot be written or loaded.
@@ -56,20 +56,20 @@ def load(source: str) -> ctypes.CDLL:
     if compiler is None:
         raise CompilerError("no C compiler found")
     try:
-        return _load(source, compiler)
+        return _load(sources, compiler)
     except OSError as error:  # a full disk, or one that nothing may be run from
         raise CompilerError(f"{error} (set XDG_CACHE_HOME to another directory)") from error
 
 
-def _load(source: str, compiler: list[str]) -> ctypes.CDLL:
-    identity = "\0".join([source, *compiler, *FLAGS, _processor()])
+def _load(sources: tuple[str, ...], compiler: list[str]) -> ctypes.CDLL:
+    identity = "\0".join([*sources, *compiler, *FLAGS, _processor()])
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
     directory = cache_directory()
     for path in directory.glob(f"{key}-*.so"):
         if _is_intact(path):
             return ctypes.CDLL(str(path))
     with tempfile.TemporaryDirectory(dir=directory, prefix="build-") as folder:
-        built = _compile(compiler, source, Path(folder))
+        built = _compile(compiler, sources, Path(folder))
         path = directory / f"{key}-{_digest(built)}.so"
         built.chmod(0o700)
         built.replace(path)  # atomic: processes that start together each put a whole file
@@ -96,20 +96,31 @@ def _remove(directory: Path, process: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _compile(compiler: list[str], source: str, folder: Path) -> Path:
-    code, built = folder / "kernel.c", folder / "kernel.so"
-    code.write_text(source, encoding="utf-8")
+def _compile(compiler: list[str], sources: tuple[str, ...], folder: Path) -> Path:
+    parts, built = [], folder / "kernel.so"
+    for n, source in enumerate(sources):
+        parts.append((folder / f"kernel{n}.c", folder / f"kernel{n}.o"))
+        parts[n][0].write_text(source, encoding="utf-8")
     output = ""
     for native in [*NATIVE, None]:
-        command = [*compiler, *FLAGS, *([native] if native else []), "-o", str(built), str(code)]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise CompilerError(f"'{shlex.join(compiler)}' does not start: {error}") from None
-        if result.returncode == 0:
+        command = [*compiler, *FLAGS, *([native] if native else [])]
+        output = _run(*([*command, "-c", str(code), "-o", str(part)] for code, part in parts))
+        output = output or _run([*command, "-shared", "-o", str(built), *(str(part) for _, part in parts)])
+        if not output:
             return built
-        output = result.stderr
     raise CompilerError(f"'{shlex.join(compiler)}' failed:\n{output[-2000:]}")
+
+
+def _run(*commands: list[str]) -> str:
+    """Run commands at the same time and return what those that failed have said."""
+    processes = []
+    try:
+        for command in commands:
+            processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    except OSError as error:
+        raise CompilerError(f"'{commands[0][0]}' does not start: {error}") from None
+    said = [(process.communicate()[0], process.returncode) for process in processes]
+    return "".join(output or f"exit status {status}" for output, status in said if status)
 
 
 def _is_intact(path: Path) -> bool:

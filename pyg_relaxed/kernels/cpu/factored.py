@@ -48,7 +48,12 @@ def factored_backward(
     """Return the derivatives of :func:`factored` in x, sh, h and W along g, the last empty unless wanted."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
-    dx, dsh, dh, dW = torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(h), W.new_zeros(W.shape if want_W else 0)
+    dx, dsh, dh, dW = (
+        torch.zeros_like(x),
+        torch.empty_like(sh),
+        torch.empty_like(h),
+        W.new_zeros(W.shape if want_W else 0),
+    )
     for part, (w, dw) in _parts(split, h, W, 2):
         h_part = part.take(h)
         torch.mm(h_part, W, out=w)

@@ -50,7 +50,7 @@ class Library:
     def __init__(self, table: PathTable, dtype: torch.dtype) -> None:
         self.dim_in, self.dim_sh, self.dim_out = table.irreps_in.dim, table.irreps_sh.dim, table.irreps_out.dim
         self.weight_numel = table.weight_numel
-        self._library = load(generate(table, dtype))
+        self._library = load(*generate(table, dtype))
         self._library.work.argtypes = [ctypes.c_void_p]
         self._library.work.restype = None
 

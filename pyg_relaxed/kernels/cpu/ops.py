@@ -103,7 +103,7 @@ def _edges(ctx: Any, x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor)
 
 def _receivers_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, sh, w, order = ctx.saved_tensors
-    need_x, need_sh, need_w = *ctx.needs_input_grad[:2], is_wanted(ctx, 2)
+    (need_x, need_sh), need_w = ctx.needs_input_grad[:2], is_wanted(ctx, 2)
     if need_x and (need_sh or need_w):
         dx, dsh, dw = to_inputs(g, x, sh, w, order, need_w, ctx.spec, ctx.mul_ir)
         return dx, dsh, dw if need_w else None, None, None, None, None
@@ -136,7 +136,7 @@ def _edges_backward(ctx: Any, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, .
 def _inputs_backward(ctx: Any, vx: Tensor, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, ...]:
     g, x, sh, w, order = ctx.saved_tensors
     rest = (ctx.spec, ctx.mul_ir)
-    need_g, need_x, need_sh, need_w = *ctx.needs_input_grad[:3], is_wanted(ctx, 3)
+    (need_g, need_x, need_sh), need_w = ctx.needs_input_grad[:3], is_wanted(ctx, 3)
     dg = dx = dsh = dw = None
     terms = [(vx, sh, w), (x, vsh, w), *([(x, sh, vw)] if vw.numel() else [])]
     if need_g:

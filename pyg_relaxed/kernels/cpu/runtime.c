@@ -12,13 +12,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define NOINLINE __attribute__((noinline))
-#if defined(__clang__)
-#define VECTORISE _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define VECTORISE _Pragma("GCC ivdep")
-#endif
-
 /* GENERATED */
 
 /* Ask for a row before it is needed: rows of weights are too short for the processor to foresee the next. */

@@ -10,12 +10,12 @@ import torch
 from ...compat import o3
 from ..paths import Path, PathTable
 
-RUNTIME = FilePath(__file__).with_name("runtime.c")
+HEADER, RUNTIME = (FilePath(__file__).with_name(name) for name in ("edge.h", "runtime.c"))
 TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
-def generate(table: PathTable, dtype: torch.dtype) -> str:
-    """Return the C source of the three sums of a path table (see ``runtime.c``) for one dtype.
+def generate(table: PathTable, dtype: torch.dtype) -> list[str]:
+    """Return the C source of the three sums of a path table (see ``runtime.c``) for one dtype, in four files.
 
     Args:
         table (PathTable): The paths.
@@ -25,7 +25,8 @@ def generate(table: PathTable, dtype: torch.dtype) -> str:
 
         >>> from pyg_relaxed.compat import o3
         >>> table = PathTable(o3.Irreps("8x0e+8x1o"), o3.Irreps("0e+1o"), lmax=1)
-        >>> "edge_to_receiver(const real" in generate(table, torch.float32)
+        >>> runtime, *edge_functions = generate(table, torch.float32)
+        >>> "void work(Sum *s)" in runtime
         True
     """
     groups = [_Group(table, list(paths)) for _, paths in groupby(table.paths, key=lambda path: path[:3])]
@@ -36,38 +37,33 @@ def generate(table: PathTable, dtype: torch.dtype) -> str:
         "WEIGHTS": table.weight_numel,
         "CHANNELS": max(mul for mul, _ in table.irreps_in),
     }
+    head = [
+        f"typedef {TYPES[dtype]} real;",
+        *(f"#define {name} {value}" for name, value in constants.items()),
+        HEADER.read_text(encoding="utf-8"),
+    ]
+    layouts = [*_layout_functions("in", table.irreps_in), *_layout_functions("out", table.irreps_out)]
+    runtime = RUNTIME.read_text(encoding="utf-8").replace("/* GENERATED */", "\n".join(layouts))
+    edge_functions = [
+        _edge_function("edge_to_receiver", ["x", "sh", "w", "y"], [group.to_receiver() for group in groups]),
+        _edge_function("edge_to_sender", ["g", "sh", "w", "y"], [group.to_sender() for group in groups]),
+        _edge_function("edge_to_edge", ["x", "sh", "w", "g", "dsh", "dw"], [group.to_edge() for group in groups]),
+    ]
+    return ["\n".join([*head, body]) for body in (runtime, *edge_functions)]
+
+
+def _edge_function(name: str, arguments: list[str], groups: list[str]) -> str:
+    """Return a function of one edge: each group is one of its own, as compilers take long for long functions."""
+    written = ("y", "dsh", "dw")
+    types = ", ".join(f"{'' if a in written else 'const '}real *restrict {a}" for a in arguments)
     return "\n".join(
         [
-            f"typedef {TYPES[dtype]} real;",
-            *(f"#define {name} {value}" for name, value in constants.items()),
-            RUNTIME.read_text(encoding="utf-8").replace(
-                "/* GENERATED */",
-                "\n".join(
-                    [
-                        *_edge_functions(groups),
-                        *_layout_functions("in", table.irreps_in),
-                        *_layout_functions("out", table.irreps_out),
-                    ]
-                ),
-            ),
+            *(f"static NOINLINE void group{n}({types}) {{\n{code}\n}}" for n, code in enumerate(groups)),
+            f"void {name}({types}) {{",
+            *(f"    group{n}({', '.join(arguments)});" for n in range(len(groups))),
+            "}",
         ]
     )
-
-
-def _edge_functions(groups: list[_Group]) -> list[str]:
-    signature = "static NOINLINE void {}(const real *restrict {}, const real *restrict sh, const real *restrict w"
-    return [
-        signature.format("edge_to_receiver", "x") + ", real *restrict y) {",
-        *(group.to_receiver() for group in groups),
-        "}",
-        signature.format("edge_to_sender", "g") + ", real *restrict y) {",
-        *(group.to_sender() for group in groups),
-        "}",
-        signature.format("edge_to_edge", "x") + ", const real *restrict g,",
-        "        real *restrict dsh, real *restrict dw) {",
-        *(group.to_edge() for group in groups),
-        "}",
-    ]
 
 
 def _layout_functions(side: str, irreps: o3.Irreps) -> list[str]:
@@ -152,11 +148,10 @@ class _Group:
         """Return the code of the matrices sh C of all paths: scalars of the edge, the same for all channels."""
         lines = []
         for path in self.paths:
-            for (a, c), m in path.matrix.items():
-                terms = [
-                    f"{value} * sh[{self.sh[b]}]" for (i, b, k), value in path.coefficients.items() if (i, k) == (a, c)
-                ]
-                lines.append(f"const real {m} = {' + '.join(terms)};")
+            terms: dict[str, list[str]] = {}
+            for (a, b, c), value in path.coefficients.items():
+                terms.setdefault(path.matrix[a, c], []).append(f"{value} * sh[{self.sh[b]}]")
+            lines += [f"const real {m} = {' + '.join(products)};" for m, products in terms.items()]
         return lines
 
     def _loop(self, lines: list[str], before: list[str]) -> str:
