@@ -188,7 +188,7 @@ def measure_shares(rounds: int) -> None:
             x, sh, hidden, conv.radial.factors(length[:1])[1], edge_index
         ),
         "linear map after the sum": lambda: conv.linear(summed),
-        "theta on the nodes": lambda: conv.breaking(conv_out, theta),
+        "theta on the nodes": lambda: conv.breaking(conv_out, theta, conv_out[:, : irreps.dim]),
         "self-connection, theta included": lambda: conv.self_connection(x),
         "gate (not in the layer)": lambda: gate(leaf(N, gate.irreps_in.dim)),
     }

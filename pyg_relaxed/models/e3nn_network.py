@@ -44,6 +44,8 @@ class RelaxedE3NN(torch.nn.Module):
         num_neighbors (float, optional): Average number of neighbours. (default: :obj:`1.0`)
         num_basis (int, optional): Number of Bessel functions. (default: :obj:`8`)
         radial_hidden (sequence of int, optional): Hidden widths of the radial networks. (default: :obj:`(64,)`)
+        theta_channels (int, optional): On a node let theta act on the first so many channels of each irrep.
+            (default: :obj:`8`)
 
     Shapes:
         - **input:** a :class:`~torch_geometric.data.Data` or batch with ``x`` ``[N, irreps_in.dim]``, ``edge_index``
@@ -79,6 +81,7 @@ class RelaxedE3NN(torch.nn.Module):
         num_neighbors: float = 1.0,
         num_basis: int = 8,
         radial_hidden: Sequence[int] = (64,),
+        theta_channels: int = 8,
     ) -> None:
         super().__init__()
         if pool not in (None, "sum", "mean"):
@@ -109,6 +112,7 @@ class RelaxedE3NN(torch.nn.Module):
             "num_neighbors": float(num_neighbors),
             "num_basis": num_basis,
             "radial_hidden": list(radial_hidden),
+            "theta_channels": theta_channels,
         }
         self._dims = (self.irreps_in.dim, self.irreps_global.dim)  # compilers cannot look into Irreps
         irreps_sh = o3.Irreps.spherical_harmonics(lmax)
@@ -132,6 +136,7 @@ class RelaxedE3NN(torch.nn.Module):
                 num_neighbors=num_neighbors,
                 num_basis=num_basis,
                 radial_hidden=radial_hidden,
+                theta_channels=theta_channels,
             )
             irreps = layer.irreps_out
             layers.append(layer)

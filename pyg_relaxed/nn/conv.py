@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
 
 EXTRA_CHANNELS = 8  # of irreps that only theta needs
-THETA_CHANNELS = 16  # of each irrep on a node that theta acts on: linear maps mix them all before
 
 
 class RelaxedConv(MessagePassing):
@@ -71,6 +70,8 @@ class RelaxedConv(MessagePassing):
         relax_nodes (bool, optional): Let theta act on the sum over neighbours. (default: :obj:`True`)
         self_connection (bool, optional): Add the relaxed linear map of the node's own features.
             (default: :obj:`True`)
+        theta_channels (int, optional): On a node let theta act on the first so many channels of each irrep; linear
+            maps mix them all before. (default: :obj:`8`)
         layout (str, optional): Of the features: ``"mul_ir"``, e3nn's, or ``"ir_mul"``, channels innermost.
             (default: ``"mul_ir"``)
         **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
@@ -112,6 +113,7 @@ class RelaxedConv(MessagePassing):
         relax_edges: bool = True,
         relax_nodes: bool = True,
         self_connection: bool = True,
+        theta_channels: int = 8,
         layout: str = "mul_ir",
         **kwargs: Any,
     ) -> None:
@@ -124,6 +126,7 @@ class RelaxedConv(MessagePassing):
         source, target = irreps_in if type(irreps_in) is tuple else (irreps_in, irreps_in)
         check_cutoff(cutoff)
         check_positive("num_neighbors", num_neighbors)
+        check_positive("theta_channels", theta_channels)
         self.irreps_in = parse_irreps("irreps_in", source)
         self.irreps_in_target = parse_irreps("irreps_in", target)
         self.irreps_out = parse_irreps("irreps_out", irreps_out)
@@ -157,13 +160,13 @@ class RelaxedConv(MessagePassing):
                 self.irreps_out + extra,
                 self.irreps_out,
                 self.theta.irreps_theta,
-                channels=THETA_CHANNELS,
+                channels=theta_channels,
                 layout=layout,
             )
         self.self_connection: RelaxedLinear | None = None
         if self_connection and connected(self.irreps_in_target, self.irreps_out, self.irreps_theta):
             self.self_connection = RelaxedLinear(
-                self.irreps_in_target, self.irreps_out, self.theta, channels=THETA_CHANNELS, layout=layout
+                self.irreps_in_target, self.irreps_out, self.theta, channels=theta_channels, layout=layout
             )
         # All is drawn; reset_parameters() would return a shared theta to its starting point.
 
@@ -238,9 +241,9 @@ class RelaxedConv(MessagePassing):
         out = self.linear(out)
         sum_over_neighbours = out[:, : self._dims[2]]
         if self.breaking is not None:
-            sum_over_neighbours = sum_over_neighbours + self.breaking(out, theta)
+            sum_over_neighbours = self.breaking(out, theta, sum_over_neighbours)
         if self.self_connection is not None and x[1] is not None:
-            sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1])
+            sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1], theta)
         return sum_over_neighbours
 
     def _fused(

@@ -55,11 +55,29 @@ class Select(torch.nn.Module):
     def __init__(self, columns: Tensor, size: int) -> None:
         super().__init__()
         self.register_buffer("columns", columns, False)
-        self._is_identity = columns.equal(torch.arange(size))
+        self.is_identity = columns.equal(torch.arange(size))
+        self._rows = _rows(columns, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return these columns of ``x`` ``[..., size]``."""
-        return x if self._is_identity else x.index_select(-1, self.columns)
+        if self.is_identity:
+            return x
+        if self._rows is not None:  # which is copied faster
+            first, length = self._rows
+            return x.unflatten(-1, (-1, length)).narrow(-1, 0, first).flatten(-2)
+        return x.index_select(-1, self.columns)
+
+
+def _rows(columns: Tensor, size: int) -> tuple[int, int] | None:
+    """Return ``(first, length)`` where columns are the first few of consecutive rows of one length, if they are."""
+    breaks = (columns.diff() != 1).nonzero().flatten()
+    first = int(breaks[0]) + 1 if len(breaks) else len(columns)
+    if first == 0 or len(columns) % first:
+        return None
+    rows = len(columns) // first
+    length = size // rows
+    places = length * torch.arange(rows)[:, None] + torch.arange(first)
+    return (first, length) if size % rows == 0 and columns.equal(places.flatten()) else None
 
 
 class ChangeOfLayout(Select):

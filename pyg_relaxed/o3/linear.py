@@ -186,11 +186,13 @@ class BreakingLinear(torch.nn.Module):
         """Draw the weights from a normal distribution, as e3nn does."""
         torch.nn.init.normal_(self.weight)
 
-    def forward(self, x: Tensor, theta: Tensor) -> Tensor:
-        """Return the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
+    def forward(self, x: Tensor, theta: Tensor, y: Tensor) -> Tensor:
+        """Return ``y`` ``[..., irreps_out.dim]`` and the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
         if self.num_paths == 0:
-            return x.new_zeros(*x.shape[:-1], self.dim_out)
-        return self.order(self.take(x) @ self.matrix(theta))
+            return y
+        if self.order.is_identity and x.dim() == 2:
+            return torch.addmm(y, self.take(x), self.matrix(theta))
+        return y + self.order(self.take(x) @ self.matrix(theta))
 
     def matrix(self, theta: Tensor) -> Tensor:
         """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
@@ -312,14 +314,15 @@ class RelaxedLinear(ExactConstants):
             self.breaking.reset_parameters()
             self.theta.reset_parameters()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the image of ``x``."""
+    def forward(self, x: Tensor, theta: Tensor | None = None) -> Tensor:
+        """Return the image of ``x``, under another theta than the layer's own if given."""
         check_last_dim("x", x, self.irreps_in, self.dim_in)
         check_dtype_device("x", x, self.linear.weight)
         if self.theta is None or self.breaking is None:
             return self.linear(x)
-        theta = self.theta()
-        return self.linear(x, theta @ self.scalars) + self.breaking(x, theta)
+        theta = self.theta() if theta is None else theta
+        y: Tensor = self.breaking(x, theta, self.linear(x, theta @ self.scalars))
+        return y
 
     def __repr__(self) -> str:
         theta = "" if self.theta is None else f", theta={self.irreps_theta}"

@@ -58,7 +58,7 @@ def test_theta_acts_on_the_first_channels_alone(float64):
     theta = torch.randn(9)
     used = [0, 1, *range(4, 10)]
     for column, x in enumerate(torch.eye(13)):
-        assert (breaking(x[None], theta).abs().max() > 0) == (column in used)
+        assert (breaking(x[None], theta, torch.zeros(1, 6)).abs().max() > 0) == (column in used)
 
 
 @pytest.mark.parametrize("irreps", ["4x0e+2x0o+3x1o+2x2e", "4x0e+2x1o", "3x0e", "2x1o+2x0e+1x2e+3x1o", "2x1e"])

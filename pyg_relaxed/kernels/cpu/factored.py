@@ -16,13 +16,14 @@ from torch import Tensor
 from ..paths import PathTable
 from .demand import is_wanted
 from .library import library
+from .memory import empty, empty_like
 from .sorting import Order, Part, parts_of
 
 
 def _parts(order: Order, h: Tensor, W: Tensor, number: int) -> Iterator[tuple[Part, list[Tensor]]]:
     """Yield each part of the edges with so many buffers for its weights, the same memory for all parts."""
     parts = list(parts_of(order))
-    memory = h.new_empty(number, max(len(part.edges) for part in parts), W.shape[1])
+    memory = empty((number, max(len(part.edges) for part in parts), W.shape[1]), h.dtype)
     for part in parts:
         yield part, list(memory[:, : len(part.edges)])
 
@@ -48,18 +49,14 @@ def factored_backward(
     """Return the derivatives of :func:`factored` in x, sh, h and W along g, the last empty unless wanted."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, g, sh = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous()
-    dx, dsh, dh, dW = (
-        torch.zeros_like(x),
-        torch.empty_like(sh),
-        torch.empty_like(h),
-        W.new_zeros(W.shape if want_W else 0),
-    )
+    dx, dsh, dh = torch.zeros_like(x), empty_like(sh), empty_like(h)
+    dW = W.new_zeros(W.shape if want_W else 0)
     for part, (w, dw) in _parts(split, h, W, 2):
         h_part = part.take(h)
         torch.mm(h_part, W, out=w)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
-        part.put(dh, dw @ W.T)
+        part.put(dh, torch.mm(dw, W.T, out=part.target(dh)))
         if want_W:
             dW.addmm_(h_part.T, dw)
     return sums.transpose("in_to_mul_ir", dx) if mul_ir else dx, dsh, dh, dW
@@ -87,8 +84,8 @@ def factored_double_backward(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh = sh.contiguous(), vsh.contiguous()
-    dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), torch.empty_like(sh), torch.empty_like(sh)
-    dh, dW = torch.empty_like(h), torch.zeros_like(W)
+    dg, dx, dsh, dsh_x = torch.empty_like(g), torch.zeros_like(x), empty_like(sh), empty_like(sh)
+    dh, dW, unused = empty_like(h), torch.zeros_like(W), empty_like(sh)
     for part, (w, vw, dw, dvw) in _parts(split, h, W, 4):
         h_part, vh_part = part.take(h), part.take(vh)
         torch.mm(h_part, W, out=w)
@@ -104,8 +101,9 @@ def factored_double_backward(
         sums.edges(split, part.rows, x=vx, sh=sh, w=w, g=g, dsh=dsh_x, dw=dvw)
         sums.edges(split, part.rows, x=x, sh=vsh, w=vw, g=g, dsh=dsh, dw=dw)
         dw += dvw
-        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=vsh.new_empty(vsh.shape), dw=dvw)
-        part.put(dh, torch.mm(dw, W.T).addmm_(dvw, vW.T) if vW.numel() else dw @ W.T)
+        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=unused, dw=dvw)
+        dh_part = torch.mm(dw, W.T, out=part.target(dh))
+        part.put(dh, dh_part.addmm_(dvw, vW.T) if vW.numel() else dh_part)
         dW.addmm_(h_part.T, dw).addmm_(vh_part.T, dvw)
     dsh += dsh_x
     if mul_ir:

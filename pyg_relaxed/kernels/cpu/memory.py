@@ -1,4 +1,4 @@
-"""Memory for what is as large as the weights of all edges, used again by the next call.
+"""Memory for what has a row for each edge, used again by the next call.
 
 The system hands out fresh memory page by page, cleared when it is first touched, and takes it back when a tensor of
 this size dies. For derivatives in the weights that takes longer than to compute them.
@@ -6,18 +6,20 @@ this size dies. For derivatives in the weights that takes longer than to compute
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import sys
 import threading
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-SMALLEST, LARGEST = 1 << 22, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
-KEPT = 4  # pieces
+SMALLEST = 1 << 20  # bytes: below, torch's allocator keeps memory
+KEPT = 1 << 28  # bytes in all
 
-_pieces: list[mmap.mmap] = []
+_pieces: list[mmap.mmap] = []  # the latest last
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a process that forks while another thread holds the lock would leave it locked
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -33,17 +35,28 @@ def _references_to_unused() -> int:
 UNUSED = _references_to_unused()
 
 
-def empty_like(tensor: Tensor) -> Tensor:
-    """Return memory for as much contiguous data, if large and if possible a piece that an earlier tensor has left."""
-    size = tensor.numel() * tensor.element_size()
-    if not SMALLEST <= size <= LARGEST or not hasattr(mmap, "MAP_ANONYMOUS"):
-        return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Return a tensor on the CPU, if it is large and if possible in a piece that an earlier one has left."""
+    numel = math.prod(shape)
+    size = numel * dtype.itemsize
+    if not SMALLEST <= size <= KEPT or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return torch.empty(shape, dtype=dtype)
     with _lock:
-        for piece in _pieces:
-            if len(piece) == size and sys.getrefcount(piece) == UNUSED:
-                return torch.frombuffer(piece, dtype=tensor.dtype).view(tensor.shape)
-        # Private, so that processes do not share it after a fork.
-        piece = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        _pieces.append(piece)
-        del _pieces[:-KEPT]
-        return torch.frombuffer(piece, dtype=tensor.dtype).view(tensor.shape)
+        return torch.frombuffer(_piece(size), dtype=dtype, count=numel).view(shape)
+
+
+def empty_like(tensor: Tensor) -> Tensor:
+    """Return :func:`empty` of the shape and dtype of another tensor."""
+    return empty(tensor.shape, tensor.dtype)
+
+
+def _piece(size: int) -> mmap.mmap:
+    for piece in _pieces:
+        if size <= len(piece) <= 2 * size and sys.getrefcount(piece) == UNUSED:
+            return piece
+    # Private, so that processes do not share it after a fork.
+    new = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    _pieces.append(new)
+    while sum(map(len, _pieces)) > KEPT:
+        del _pieces[0]  # it lives as long as its tensor does
+    return new

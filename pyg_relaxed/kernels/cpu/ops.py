@@ -44,7 +44,7 @@ def to_edges(
     """Return dT/ds ``[E, irreps_sh.dim]`` and dT/dw ``[E, weight_numel]``, the latter empty unless wanted."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), g.contiguous()
-    dsh, dw = torch.empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
+    dsh, dw = empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
     sums.edges(split, mul_ir=mul_ir, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
     return dsh, dw
 
@@ -56,7 +56,7 @@ def to_inputs(
     """Return dT/dx, dT/ds and dT/dw at once: what the weights are read for, they are read for once."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), sums.ir_mul("out", g, mul_ir)
-    dx, dsh, dw = torch.zeros_like(x), torch.empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
+    dx, dsh, dw = torch.zeros_like(x), empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
     for part in parts_of(split):
         sums.edges(split, part.rows, part=False, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
         sums.senders_of_part(dx, split, part.edges, part=False, g=g, sh=sh, w=w)

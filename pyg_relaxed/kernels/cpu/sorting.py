@@ -54,11 +54,13 @@ class Part:
             return tensor[self.edges.start : self.edges.stop]
         return tensor.index_select(0, self._index)
 
+    def target(self, tensor: Tensor) -> Tensor:
+        """Return memory to write the rows of this part to, before they are :meth:`put`."""
+        return self.take(tensor) if self._index is None else tensor.new_empty(len(self.edges), *tensor.shape[1:])
+
     def put(self, tensor: Tensor, rows: Tensor) -> None:
-        """Write the rows of this part."""
-        if self._index is None:
-            tensor[self.edges.start : self.edges.stop] = rows
-        else:
+        """Write the rows of this part, which are there already if they follow each other."""
+        if self._index is not None:
             tensor.index_copy_(0, self._index, rows)
 
 
