@@ -22,6 +22,7 @@ UNITS = {"length": "Å", "energy": "eV"}
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 }
+OLD_CONFIG = {"theta_channels": 16}  # of files from before there was a choice
 
 
 def save(
@@ -103,7 +104,7 @@ def load(path: str | Path) -> torch.nn.Module:
         raise ValueError(f"{path}: unknown dtype '{header['dtype']}', known are {', '.join(DTYPES)}")
     try:
         with default_dtype(DTYPES[header["dtype"]]):
-            model = MODELS[header["class"]](**header["config"])
+            model = MODELS[header["class"]](**OLD_CONFIG | header["config"])
         model.load_state_dict(tensors)
     except (TypeError, RuntimeError) as error:  # a key of the config or a tensor that this version does not know
         raise ValueError(f"{path}: not a {header['class']} of this version of pyg-relaxed ({error})") from None
