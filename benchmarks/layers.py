@@ -180,9 +180,8 @@ def measure_shares(rounds: int) -> None:
     conv_out = leaf(N, conv.linear.irreps_out.dim)
     parts: dict[str, Callable[[], Tensor]] = {
         "whole layer": lambda: conv(x, edge_index, vec),
-        "spherical harmonics": lambda: conv.spherical_harmonics(vec),
+        "length, spherical harmonics, envelope": lambda: conv.embed_edges(vec)[1],
         "radial network up to its last layer": lambda: conv.radial.factors(length)[0],
-        "envelope": lambda: sh * (conv.envelope(length, conv.cutoff) / conv.num_neighbors**0.5).unsqueeze(1),
         "theta on the edges": lambda: sh @ conv.contraction(theta),
         "last radial layer and kernel": lambda: conv.kernel.factored(
             x, sh, hidden, conv.radial.factors(length[:1])[1], edge_index

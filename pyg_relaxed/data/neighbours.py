@@ -60,7 +60,7 @@ def neighbour_list(
     shift = shift.astype(np.int64) + (home[i] - home[j]).astype(np.int64)
     check_distances(i, j, d)
     order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
-    return torch.from_numpy(np.stack([j[order], i[order]])), torch.from_numpy(shift[order])
+    return torch.tensor(np.stack([j[order], i[order]])), torch.tensor(shift[order])  # in memory of torch itself
 
 
 def _complete(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .mapping import Mapping
 
 HIDDEN = "8x0e+4x0o+8x1o+4x1e+8x2e+4x2o"
+THETA_CHANNELS = 16  # with 8, seeds may disagree about which irreps follow the primary one
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ def fit_distortion(
     with torch.random.fork_rng(devices=[]), default_dtype(torch.float64):
         torch.manual_seed(seed)
         model = RelaxedDistortion(
-            mapping.parent.numbers, irreps_theta, HIDDEN, cutoff=cutoff, num_layers=2, num_neighbors=neighbours
+            *(mapping.parent.numbers, irreps_theta, HIDDEN),
+            cutoff=cutoff,
+            num_layers=2,
+            num_neighbors=neighbours,
+            theta_channels=THETA_CHANNELS,
         )
     for theta in thetas(model).values():
         if strict:

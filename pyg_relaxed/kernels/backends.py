@@ -8,6 +8,7 @@ import logging
 from types import ModuleType
 
 import torch
+from torch.autograd import forward_ad
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,13 @@ def choose(backend: str, spec: str, device: str, dtype: torch.dtype) -> str:
         RuntimeError: If the wanted backend cannot run here; "auto" always can.
     """
     return _choose(backend, spec, device, dtype)
+
+
+def is_transformed() -> bool:
+    """Tell whether forward derivatives or ``torch.func`` are at work, neither of which knows custom operators."""
+    if torch.compiler.is_compiling():
+        return False
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 def module(backend: str) -> ModuleType:

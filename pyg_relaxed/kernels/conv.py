@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..checks import check_edge_index, check_factors, check_last_dim, check_layout, check_table, parse_irreps
 from ..o3.layout import ChangeOfLayout
-from .backends import check_backend, choose, module
+from .backends import check_backend, choose, is_transformed, module
 from .cpu import factored, sorted_edges, splined, to_receivers
 from .paths import PathTable
 from .reference import ReferenceBackend
@@ -178,9 +177,8 @@ class TensorProductConv(torch.nn.Module):
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):
             return "torch"  # which promotes them, or complains
-        transformed = forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
-        if not torch.compiler.is_compiling() and transformed:
-            return "torch"  # neither forward derivatives nor torch.func know custom operators
+        if is_transformed():
+            return "torch"
         return choose(self.backend, self._spec, x.device.type, x.dtype)
 
     def _check_features(self, x: Tensor, sh: Tensor) -> None:

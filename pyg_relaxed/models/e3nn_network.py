@@ -13,7 +13,7 @@ from torch_geometric.utils import scatter
 from ..checks import check_edge_vec, check_features, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
-from ..nn import RelaxedInteraction
+from ..nn import EdgeEmbedding, RelaxedInteraction
 from ..o3 import RelaxedWeights
 from ..o3.layout import ChangeOfLayout
 from ..o3.linear import Linear, as_weights
@@ -116,7 +116,7 @@ class RelaxedE3NN(torch.nn.Module):
         }
         self._dims = (self.irreps_in.dim, self.irreps_global.dim)  # compilers cannot look into Irreps
         irreps_sh = o3.Irreps.spherical_harmonics(lmax)
-        self.spherical_harmonics = o3.SphericalHarmonics(irreps_sh, normalize=True, normalization="component")
+        self.embed_edges = EdgeEmbedding(irreps_sh, cutoff, num_neighbors)
 
         # The constant scalar beside x lets every input reach the gates, which are 0e.
         embedded = self.irreps_in + self.irreps_global + o3.Irreps("0e")
@@ -177,8 +177,7 @@ class RelaxedE3NN(torch.nn.Module):
             raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
         check_edge_vec(edge_vec, edge_index, self.embedding.weight)
         x = self.embedding(self.enter(self._inputs(x, batch, u)))
-        length = edge_vec.norm(dim=1)
-        edge_sh = self.spherical_harmonics(edge_vec)
+        length, edge_sh = self.embed_edges(edge_vec)
         for layer in self.layers:
             x = layer(x, edge_index, length, edge_sh)
         x = self.leave(self.readout(x))

@@ -2,6 +2,7 @@
 
 from ..o3 import RelaxedLinear
 from .conv import RelaxedConv
+from .edges import EdgeEmbedding
 from .gate import Gate
 from .interaction import RelaxedInteraction
 from .radial import Radial, polynomial_envelope
@@ -9,6 +10,7 @@ from .table import RadialTable
 from .tabulate import tabulate_
 
 __all__ = [
+    "EdgeEmbedding",
     "Gate",
     "Radial",
     "RadialTable",

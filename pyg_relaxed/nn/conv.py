@@ -24,6 +24,7 @@ from ..compat import o3
 from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
 from ..o3.linear import BreakingLinear, Linear, as_weights, connected
+from .edges import EdgeEmbedding
 from .radial import Radial, polynomial_envelope
 from .table import RadialTable
 
@@ -133,12 +134,10 @@ class RelaxedConv(MessagePassing):
         self.irreps_sh = parse_irreps("irreps_sh", irreps_sh)
         self.theta = as_weights(irreps_theta)
         self.cutoff = float(cutoff)
-        self.num_neighbors = float(num_neighbors)
         self.edge_dim = edge_dim
-        self.envelope = envelope
         self._dims = (self.irreps_in.dim, self.irreps_in_target.dim, self.irreps_out.dim)
 
-        self.spherical_harmonics = o3.SphericalHarmonics(self.irreps_sh, normalize=True, normalization="component")
+        self.embed_edges = EdgeEmbedding(self.irreps_sh, cutoff, num_neighbors, envelope)
         self.irreps_inter = self.irreps_sh
         self.contraction: ThetaContraction | None = None
         if self.theta is not None and relax_edges:
@@ -204,8 +203,8 @@ class RelaxedConv(MessagePassing):
     ) -> Tensor:
         """Return the new features of the target nodes."""
         check_edge_vec(edge_vec, edge_index, self.linear.weight)
-        edge_sh = self.spherical_harmonics(edge_vec)
-        return self.convolve(x, edge_index, edge_vec.norm(dim=1), edge_sh, edge_attr, size)
+        length, edge_sh = self.embed_edges(edge_vec)
+        return self.convolve(x, edge_index, length, edge_sh, edge_attr, size)
 
     def convolve(
         self,
@@ -216,7 +215,7 @@ class RelaxedConv(MessagePassing):
         edge_attr: OptTensor = None,
         size: Size = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does, from edge lengths ``[E]`` and spherical harmonics computed before."""
+        """Return what :meth:`forward` does, from what ``embed_edges`` (:class:`EdgeEmbedding`) returns."""
         if isinstance(x, Tensor):
             x = (x, x)
         elif self.flow != "source_to_target":
@@ -228,7 +227,6 @@ class RelaxedConv(MessagePassing):
         theta = None if self.theta is None else self.theta()
         if self.contraction is not None:
             edge_sh = edge_sh @ self.contraction(theta)
-        edge_sh = edge_sh * (self.envelope(length, self.cutoff) / self.num_neighbors**0.5).unsqueeze(1)
 
         if self._can_fuse():
             num_targets = size[1] if size is not None else (x[0] if x[1] is None else x[1]).shape[0]

@@ -32,7 +32,7 @@ class RelaxedInteraction(torch.nn.Module):
         **kwargs (optional): Additional arguments of :class:`RelaxedConv`.
 
     Shapes:
-        - **input:** node features, edge indices, edge lengths ``[E]`` in Å, spherical harmonics of the edges
+        - **input:** node features, edge indices, what :class:`EdgeEmbedding` returns
         - **output:** node features ``[N, irreps_out.dim]``
 
     Example::

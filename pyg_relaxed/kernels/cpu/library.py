@@ -125,7 +125,7 @@ class Library:
             )
             s.edge, s.by_sender = edge.data_ptr(), order.by_part.data_ptr()
             s.ptr = None if kind == "senders_of_part" else ptr.data_ptr()
-        _in_parallel(self._library.work, ctypes.byref(s), threads)
+        in_parallel(self._library.work, ctypes.byref(s), threads)
 
 
 @functools.lru_cache(maxsize=256)
@@ -134,7 +134,7 @@ def library(spec: str, dtype: torch.dtype) -> Library:
     return Library(PathTable.from_spec(spec), dtype)
 
 
-def _in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:
+def in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:
     """Run a function of a library on this many threads: torch's own team, so that the two do not compete."""
     team = _openmp() if threads > 1 else None
     if threads == 1:
