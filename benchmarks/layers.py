@@ -176,15 +176,15 @@ def measure_shares(rounds: int) -> None:
 
     N, E = data.num_nodes, edge_index.shape[1]
     x, vec, length = leaf(N, irreps.dim), edge_vec.requires_grad_(), edge_vec.detach().norm(dim=1).requires_grad_()
-    sh, hidden, summed, theta = leaf(E, 9), leaf(E, 64), leaf(N, conv.kernel.irreps_out.dim), conv.theta()
+    sh, basis, summed, theta = leaf(E, 9), leaf(E, 8), leaf(N, conv.kernel.irreps_out.dim), conv.theta()
     conv_out = leaf(N, conv.linear.irreps_out.dim)
     parts: dict[str, Callable[[], Tensor]] = {
         "whole layer": lambda: conv(x, edge_index, vec),
         "length, spherical harmonics, envelope": lambda: conv.embed_edges(vec)[1],
-        "radial network up to its last layer": lambda: conv.radial.factors(length)[0],
+        "inputs of the radial network": lambda: conv.radial.network(length)[0],
         "theta on the edges": lambda: sh @ conv.contraction(theta),
-        "last radial layer and kernel": lambda: conv.kernel.factored(
-            x, sh, hidden, conv.radial.factors(length[:1])[1], edge_index
+        "radial network and kernel": lambda: conv.kernel.networked(
+            x, sh, basis, conv.radial.network(length[:1])[1], edge_index
         ),
         "linear map after the sum": lambda: conv.linear(summed),
         "theta on the nodes": lambda: conv.breaking(conv_out, theta, conv_out[:, : irreps.dim]),
@@ -192,7 +192,7 @@ def measure_shares(rounds: int) -> None:
         "gate (not in the layer)": lambda: gate(leaf(N, gate.irreps_in.dim)),
     }
     parameters = list(conv.parameters())
-    leaves = [x, vec, length, sh, hidden, summed, conv_out, *parameters]
+    leaves = [x, vec, length, sh, basis, summed, conv_out, *parameters]
     seconds = timing.alternate({name: _bind(_both, part, leaves) for name, part in parts.items()}, rounds)
     whole = statistics.median(seconds["whole layer"])
     print("\n**share of each part of a relaxed layer, forward and backward, each measured alone**\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,16 +118,18 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"'{name}' must be positive and finite (got {value})")
 
 
-def check_factors(hidden: Tensor, matrix: Tensor, num_edges: int, weight_numel: int) -> None:
-    """Raise unless the product of two matrices has shape ``[num_edges, weight_numel]``.
+def check_network(inputs: Tensor, matrices: Sequence[Tensor], num_edges: int, weight_numel: int) -> None:
+    """Raise unless matrices lead from inputs ``[num_edges, K]`` to ``weight_numel`` outputs.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If they do not.
     """
-    if hidden.dim() != 2 or matrix.shape != (hidden.shape[1], weight_numel) or hidden.shape[0] != num_edges:
+    widths = [inputs.shape[-1], *(matrix.shape[-1] for matrix in matrices)]
+    fit = all(matrix.shape == (a, b) for matrix, a, b in zip(matrices, widths[:-1], widths[1:], strict=True))
+    if inputs.dim() != 2 or inputs.shape[0] != num_edges or not fit or widths[-1] != weight_numel or not matrices:
         raise ValueError(
-            f"'hidden' and 'matrix' must have shapes (E, H) and (H, weight_numel) with E = {num_edges} and "
-            f"weight_numel = {weight_numel} (got {tuple(hidden.shape)} and {tuple(matrix.shape)})"
+            f"'matrices' must lead from 'inputs' ({num_edges}, K) to {weight_numel} weights "
+            f"(got {', '.join(str(tuple(t.shape)) for t in (inputs, *matrices))})"
         )
 
 

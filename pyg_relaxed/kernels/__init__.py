@@ -4,6 +4,7 @@ from . import triton as _triton  # noqa: F401 (implements the operators on a GPU
 from .conv import TensorProductConv
 from .harmonics import SphericalHarmonics
 from .paths import Path, PathTable
+from .perceptron import perceptron
 from .spline import interpolate
 
-__all__ = ["Path", "PathTable", "SphericalHarmonics", "TensorProductConv", "interpolate"]
+__all__ = ["Path", "PathTable", "SphericalHarmonics", "TensorProductConv", "interpolate", "perceptron"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..checks import check_edge_index, check_factors, check_last_dim, check_layout, check_table, parse_irreps
+from ..checks import check_edge_index, check_last_dim, check_layout, check_network, check_table, parse_irreps
 from ..o3.layout import ChangeOfLayout
 from .backends import check_backend, choose, is_transformed, module
-from .cpu import factored, sorted_edges, splined, to_receivers
+from .cpu import networked, sorted_edges, splined, to_receivers
 from .paths import PathTable
+from .perceptron import perceptron
 from .reference import ReferenceBackend
 from .spline import interpolate
 
@@ -100,30 +101,32 @@ class TensorProductConv(torch.nn.Module):
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
         return self._to_ir_mul(self.reference(self._to_mul_ir(x), sh, weight, edge_index, num_nodes))
 
-    def factored(
+    def networked(
         self,
         x: Tensor,
         sh: Tensor,
-        hidden: Tensor,
-        matrix: Tensor,
+        inputs: Tensor,
+        matrices: Sequence[Tensor],
         edge_index: Tensor,
         num_nodes: int | None = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does for ``weight = hidden @ matrix``, on the CPU without storing that.
+        """Return what :meth:`forward` does for weights from :func:`perceptron`, on the CPU without storing any layer.
 
         Args:
             x (Tensor): Node features ``[N, irreps_in.dim]``.
             sh (Tensor): Edge features ``[E, irreps_sh.dim]``.
-            hidden (Tensor): Last hidden layer of a radial network, ``[E, H]``.
-            matrix (Tensor): Its output matrix ``[H, weight_numel]``.
+            inputs (Tensor): Inputs of a radial network, ``[E, K]``.
+            matrices (sequence of Tensor): One for each of its layers, the last one ``[H, weight_numel]``.
             edge_index (Tensor): Senders and receivers ``[2, E]``.
             num_nodes (int, optional): Number of receivers where it differs from N.
         """
-        if self._backend(x, sh, hidden, matrix) != "cpu":
-            return self(x, sh, hidden @ matrix, edge_index, num_nodes)
+        if self._backend(x, sh, inputs, *matrices) != "cpu":
+            return self(x, sh, perceptron(inputs, matrices), edge_index, num_nodes)
         self._check_features(x, sh)
-        check_factors(hidden, matrix, sh.shape[0], self.weight_numel)
-        return self._sum(factored, x, sh, (hidden, matrix), edge_index, num_nodes)
+        check_network(inputs, matrices, sh.shape[0], self.weight_numel)
+        widths = [inputs.shape[1], *(matrix.shape[1] for matrix in matrices)]
+        flat = torch.cat([matrix.flatten() for matrix in matrices])
+        return self._sum(networked, x, sh, (inputs, flat), edge_index, num_nodes, widths)
 
     def splined(
         self,
@@ -165,14 +168,15 @@ class TensorProductConv(torch.nn.Module):
         weights: tuple[Tensor | float, ...],
         edge_index: Tensor,
         num_nodes: int | None,
+        *more: list[int],
     ) -> Tensor:
-        """Run an operation on sorted edges; ``weights`` are its arguments that give those."""
+        """Run an operation on sorted edges; ``weights`` gives those, ``more`` follows the sizes."""
         check_edge_index(edge_index, sh.shape[0])
         num_nodes = x.shape[0] if num_nodes is None else num_nodes
         if num_nodes < 0:
             raise ValueError(f"'num_nodes' must not be negative (got {num_nodes})")
         order = sorted_edges(edge_index, x.shape[0], num_nodes)
-        return operation(x, sh, *weights, order, num_nodes, self._spec, self.layout == "mul_ir")
+        return operation(x, sh, *weights, order, num_nodes, *more, self._spec, self.layout == "mul_ir")
 
     def _backend(self, x: Tensor, *others: Tensor) -> str:
         if any(other.dtype != x.dtype or other.device != x.device for other in others):

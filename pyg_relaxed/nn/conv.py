@@ -251,7 +251,7 @@ class RelaxedConv(MessagePassing):
         if table is not None and edge_attr is None:
             return self.kernel.splined(x, edge_sh, length, table.values, table.spacing, edge_index, num_targets)
         if type(self.radial) is Radial and not self.radial._forward_hooks and not self.radial._forward_pre_hooks:
-            return self.kernel.factored(x, edge_sh, *self.radial.factors(length, edge_attr), edge_index, num_targets)
+            return self.kernel.networked(x, edge_sh, *self.radial.network(length, edge_attr), edge_index, num_targets)
         return self.kernel(x, edge_sh, self.radial(length, edge_attr), edge_index, num_targets)
 
     def _current_table(self) -> RadialTable | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..compat import e3nn_nn
+from ..kernels import perceptron
 from ..o3.constants import ExactConstants
 
 ENVELOPE_POWER = 6  # DimeNet, arXiv 2003.03123, eq. 8
@@ -83,11 +84,10 @@ class Radial(ExactConstants):
 
     def forward(self, length: Tensor, edge_attr: Tensor | None = None) -> Tensor:
         """Return the weights of each edge."""
-        hidden, matrix = self.factors(length, edge_attr)
-        return hidden @ matrix
+        return perceptron(*self.network(length, edge_attr))
 
-    def factors(self, length: Tensor, edge_attr: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return two matrices whose product are the weights: the last hidden layer ``[E, H]``, and the last matrix."""
+    def network(self, length: Tensor, edge_attr: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return inputs ``[E, num_basis + edge_dim]`` and matrices of the :func:`perceptron` that gives the weights."""
         # At zero length the Bessel functions are 0 / 0.
         length = length.clamp(min=1e-6 * self.cutoff).unsqueeze(1)
         basis = torch.sin(length * self.wave_numbers) / length
@@ -98,10 +98,7 @@ class Radial(ExactConstants):
             basis = torch.cat([basis, edge_attr], dim=1)
         elif edge_attr is not None:
             raise ValueError(f"this layer takes no 'edge_attr' (got {tuple(edge_attr.shape)}): pass edge_dim=...")
-        *matrices, last = self._matrices()
-        for matrix in matrices:
-            basis = torch.nn.functional.silu(basis @ matrix)
-        return basis, last
+        return basis, self._matrices()
 
     def _matrices(self) -> list[Tensor]:
         # Constant factors of layers and activations, as e3nn has them, go to the matrices, which are small.

@@ -14,11 +14,11 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_relaxed.compat import o3
-from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate
+from pyg_relaxed.kernels import PathTable, TensorProductConv, interpolate, perceptron
 from pyg_relaxed.kernels.cpu import (
-    factored,
     find_compiler,
     memory,
+    networked,
     sorted_edges,
     sorting,
     splined,
@@ -62,6 +62,11 @@ def inputs(op, senders, receivers, edges, dtype, is_sorted=False):
     return [t.to(dtype) for t in (x, sh, weight)], edge_index
 
 
+def layers(edges, widths, dtype=torch.float64):
+    """Return inputs and matrices of a radial network."""
+    return [torch.randn(a, b, dtype=dtype) for a, b in zip([edges, *widths[:-1]], widths, strict=True)]
+
+
 @contextmanager
 def small_parts(edges):
     before, sorting.PART = sorting.PART, edges
@@ -89,16 +94,19 @@ def test_values_and_two_orders_of_derivatives(irreps_in, irreps_sh, layout, dtyp
 
 
 @some
-@given(irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"]), st.booleans(), st.integers(0, 999))
-def test_weights_as_a_product(irreps_in, irreps_sh, layout, is_sorted, seed):
-    """Several parts, of which some are empty, agree with the product stored as a whole."""
+@given(
+    *(irreps, edge_irreps, st.sampled_from(["mul_ir", "ir_mul"])),
+    *(st.lists(st.integers(1, 5), max_size=2), st.booleans(), st.integers(0, 999)),
+)
+def test_weights_of_a_network(irreps_in, irreps_sh, layout, hidden, is_sorted, seed):
+    """Several parts, of which some are empty, agree with the layers of the network stored as a whole."""
     torch.manual_seed(seed)
     op, reference = operators(irreps_in, irreps_sh, layout=layout)
     (x, sh, _), edge_index = inputs(op, 6, 7, seed % 41, torch.float64, is_sorted)
-    hidden, matrix = torch.randn(len(sh), 5).double(), torch.randn(5, op.weight_numel).double()
+    network = layers(len(sh), [3, *hidden, op.weight_numel])
     with small_parts(6):
-        found = derivatives(lambda *a: op.factored(*a, edge_index, 7), (x, sh, hidden, matrix))
-    expected = derivatives(lambda x, sh, h, W: reference(x, sh, h @ W, edge_index, 7), (x, sh, hidden, matrix))
+        found = derivatives(lambda x, sh, t, *M: op.networked(x, sh, t, M, edge_index, 7), (x, sh, *network))
+    expected = derivatives(lambda x, sh, t, *M: reference(x, sh, perceptron(t, M), edge_index, 7), (x, sh, *network))
     assert_same(found, expected, TOLERANCE[torch.float64])
 
 
@@ -163,9 +171,9 @@ def test_gradcheck(layout):
     assert torch.autograd.gradcheck(lambda *a: op(*a, edge_index), arguments)
     assert torch.autograd.gradgradcheck(lambda *a: op(*a, edge_index), arguments)
     x, sh, _ = arguments
-    factors = [torch.randn(*shape).double().requires_grad_() for shape in ((5, 2), (2, op.weight_numel))]
-    assert torch.autograd.gradcheck(lambda *a: op.factored(*a, edge_index), [x, sh, *factors])
-    assert torch.autograd.gradgradcheck(lambda *a: op.factored(*a, edge_index), [x, sh, *factors])
+    network = [t.requires_grad_() for t in layers(5, [2, 3, op.weight_numel])]
+    assert torch.autograd.gradcheck(lambda x, sh, t, *M: op.networked(x, sh, t, M, edge_index), [x, sh, *network])
+    assert torch.autograd.gradgradcheck(lambda x, sh, t, *M: op.networked(x, sh, t, M, edge_index), [x, sh, *network])
 
 
 def test_operators_keep_the_rules_of_torch():
@@ -178,8 +186,10 @@ def test_operators_keep_the_rules_of_torch():
     torch.library.opcheck(to_senders, (g, sh, w, order, 3, *rest))
     torch.library.opcheck(to_edges, (x, sh, w, g, order, True, *rest))
     torch.library.opcheck(to_inputs, (g, x, sh, w, order, True, *rest))
-    hidden, matrix = torch.randn(5, 2, requires_grad=True), torch.randn(2, op.weight_numel, requires_grad=True)
-    torch.library.opcheck(factored, (x, sh, hidden, matrix, order, 4, *rest))
+    widths = [2, 3, op.weight_numel]
+    t, *M = layers(5, widths, torch.float32)
+    t, M = t.requires_grad_(), torch.cat([matrix.flatten() for matrix in M]).requires_grad_()
+    torch.library.opcheck(networked, (x, sh, t, M, order, 4, widths, *rest))
     length, table = torch.rand(5, requires_grad=True), torch.randn(3, 2, op.weight_numel)
     torch.library.opcheck(splined, (x, sh, length, table, 0.5, order, 4, *rest))
 
@@ -300,17 +310,17 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("is_factored", [False, True])
-def test_derivatives_in_weights_are_left_out_where_nobody_asks(is_factored):
+@pytest.mark.parametrize("has_network", [False, True])
+def test_derivatives_in_weights_are_left_out_where_nobody_asks(has_network):
     """Forces need none, and training on forces does not need those that belong to the energy."""
     op, reference = operators("2x0e+1x1o", "0e+1o")
     (x, sh, weight), edge_index = inputs(op, 4, 4, 9, torch.float64)
-    hidden, matrix = torch.randn(9, 3).double(), torch.randn(3, op.weight_numel).double()
+    network = layers(9, [3, 4, op.weight_numel])
 
     def training_step(op):
-        leaves = [t.clone().requires_grad_() for t in ((sh, hidden, matrix) if is_factored else (sh, weight))]
-        s, *weights = [2 * leaf for leaf in leaves]  # no leaves themselves
-        y = op.factored(x, s, *weights, edge_index) if is_factored else op(x, s, *weights, edge_index)
+        leaves = [t.clone().requires_grad_() for t in ((sh, *network) if has_network else (sh, weight))]
+        s, w, *M = [2 * leaf for leaf in leaves]  # no leaves themselves
+        y = op.networked(x, s, w, M, edge_index) if has_network else op(x, s, w, edge_index)
         energy = y.square().sum()
         (forces,) = torch.autograd.grad(energy, leaves[:1], create_graph=True)
         return torch.autograd.grad(energy + forces.square().sum(), leaves)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from parity import CASES, assert_parity, derivatives, inputs
 
-from pyg_relaxed.kernels import TensorProductConv
+from pyg_relaxed.kernels import TensorProductConv, perceptron
 from pyg_relaxed.kernels.backends import PREFERENCE, module
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
@@ -51,12 +51,12 @@ def test_triton_passes_through_compile(float64):
     torch.testing.assert_close(compiled(*args, edge_index, receivers), op(*args, edge_index, receivers))
 
 
-def test_factored_weights(float64):
+def test_weights_of_a_network(float64):
     op = gpu("triton", "8x0e+8x1o", "0e+1o")
     (x, sh, _), edge_index, receivers = inputs(op, 20, 15, 200, device="cuda")
-    hidden, matrix = torch.randn(200, 4, device="cuda"), torch.randn(4, op.weight_numel, device="cuda")
-    whole = op(x, sh, hidden @ matrix, edge_index, receivers)
-    torch.testing.assert_close(op.factored(x, sh, hidden, matrix, edge_index, receivers), whole)
+    t, *matrices = (torch.randn(a, b, device="cuda") for a, b in ((200, 3), (3, 4), (4, op.weight_numel)))
+    whole = op(x, sh, perceptron(t, matrices), edge_index, receivers)
+    torch.testing.assert_close(op.networked(x, sh, t, matrices, edge_index, receivers), whole)
 
 
 @pytest.mark.parametrize("backend", PREFERENCE["cuda"])
