@@ -247,8 +247,9 @@ def test_memory_is_used_again_but_never_by_two_tensors():
     assert memory.empty_like(torch.empty(3, 2).T).is_contiguous()
 
 
-def test_edges_in_memory_of_numpy_are_sorted_again_when_that_is_written():
-    shared = np.array([[0, 1, 2], [1, 0, 1]])
+@pytest.mark.parametrize("dtype", [np.int64, np.int32])
+def test_edges_in_memory_of_numpy_are_sorted_again_when_that_is_written(dtype):
+    shared = np.array([[0, 1, 2], [1, 0, 1]], dtype=dtype)
     edge_index = torch.from_numpy(shared)
     order = sorted_edges(edge_index, 3, 3)
     assert sorted_edges(edge_index, 3, 3) is order

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..paths import PathTable
 from .compiler import load
+from .memory import empty_like
 from .sorting import Order
 from .source import generate
 
@@ -101,7 +102,7 @@ class Library:
 
     def transpose(self, kind: str, nodes: Tensor) -> Tensor:
         """Return node features, ``"in"`` or ``"out"``, in the other layout: ``"in_to_ir_mul"`` and so on."""
-        y = torch.empty_like(nodes)
+        y = empty_like(nodes)
         name = "g" if kind.startswith("out") else "x"
         self._run(kind, range(len(nodes)), None, **{name: nodes}, y=y)
         return y

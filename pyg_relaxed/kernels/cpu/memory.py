@@ -1,7 +1,7 @@
-"""Memory for what has a row for each edge, used again by the next call.
+"""Memory for large tensors, used again by the next call.
 
 The system hands out fresh memory page by page, cleared when it is first touched, and takes it back when a tensor of
-this size dies. For derivatives in the weights that takes longer than to compute them.
+this size dies. For derivatives in the weights of all edges that takes longer than to compute them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SMALLEST = 1 << 20  # bytes: below, torch's allocator keeps memory
-KEPT = 1 << 28  # bytes in all
+SMALLEST, LARGEST = 1 << 20, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
+KEPT = 1 << 29  # bytes in all
 
 _pieces: list[mmap.mmap] = []  # the latest last
 _lock = threading.Lock()
@@ -39,7 +39,7 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Return a tensor on the CPU, if it is large and if possible in a piece that an earlier one has left."""
     numel = math.prod(shape)
     size = numel * dtype.itemsize
-    if not SMALLEST <= size <= KEPT or not hasattr(mmap, "MAP_ANONYMOUS"):
+    if not SMALLEST <= size <= LARGEST or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(shape, dtype=dtype)
     with _lock:
         return torch.frombuffer(_piece(size), dtype=dtype, count=numel).view(shape)

@@ -46,7 +46,7 @@ def networked(
     """
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     x, sh, t, matrices = sums.ir_mul("in", x, mul_ir), sh.contiguous(), t.contiguous(), layers.matrices(M, widths)
-    y = x.new_empty(num_receivers, sums.dim_out)
+    y = empty((num_receivers, sums.dim_out), x.dtype)
     for part, (w,) in _parts(split, t, widths[-1], 1):
         layers.forward(part.take(t), matrices, w)
         sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)
@@ -69,7 +69,8 @@ def networked_backward(
     """Return the derivatives of :func:`networked` in x, sh, t and M along g, the last empty unless wanted."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, g, sh, t = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous(), t.contiguous()
-    dx, dsh, dt, dM = torch.zeros_like(x), empty_like(sh), empty_like(t), M.new_zeros(len(M) if want_M else 0)
+    dx, dsh, dt = empty_like(x).zero_(), empty_like(sh), empty_like(t)
+    dM = M.new_zeros(len(M) if want_M else 0)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths) if want_M else []
     for part, (w, dw) in _parts(split, t, widths[-1], 2):
         made = layers.forward(part.take(t), matrices, w)
@@ -102,7 +103,7 @@ def networked_double_backward(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh, t, vt = sh.contiguous(), vsh.contiguous(), t.contiguous(), vt.contiguous()
-    dg, dx, dt, dM = torch.empty_like(g), torch.zeros_like(x), empty_like(t), torch.zeros_like(M)
+    dg, dx, dt, dM = empty_like(g), empty_like(x).zero_(), empty_like(t), torch.zeros_like(M)
     dsh, dsh_x, unused = empty_like(sh), empty_like(sh), empty_like(sh)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths)
     vmatrices = layers.matrices(vM.contiguous(), widths) if vM.numel() else []

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..paths import PathTable
 from .demand import is_wanted
 from .library import library
-from .memory import empty_like
+from .memory import empty, empty_like
 from .sorting import Order, parts_of
 
 
@@ -25,7 +25,7 @@ def to_receivers(
 ) -> Tensor:
     """Return dT/dg, ``[num_receivers, irreps_out.dim]``."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
-    y, x = x.new_empty(num_receivers, sums.dim_out), sums.ir_mul("in", x, mul_ir)
+    y, x = empty((num_receivers, sums.dim_out), x.dtype), sums.ir_mul("in", x, mul_ir)
     return sums.receivers(y, split, mul_ir=mul_ir, x=x, sh=sh.contiguous(), w=w.contiguous())
 
 
@@ -33,7 +33,7 @@ def to_receivers(
 def to_senders(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
     """Return dT/dx, ``[num_senders, irreps_in.dim]``."""
     sums, split = library(spec, g.dtype), Order.split(order, len(sh), len(g))
-    y, g = g.new_empty(num_senders, sums.dim_in), sums.ir_mul("out", g, mul_ir)
+    y, g = empty((num_senders, sums.dim_in), g.dtype), sums.ir_mul("out", g, mul_ir)
     return sums.senders(y, split, mul_ir=mul_ir, g=g, sh=sh.contiguous(), w=w.contiguous())
 
 
@@ -56,7 +56,7 @@ def to_inputs(
     """Return dT/dx, dT/ds and dT/dw at once: what the weights are read for, they are read for once."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), sums.ir_mul("out", g, mul_ir)
-    dx, dsh, dw = torch.zeros_like(x), empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
+    dx, dsh, dw = empty_like(x).zero_(), empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
     for part in parts_of(split):
         sums.edges(split, part.rows, part=False, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
         sums.senders_of_part(dx, split, part.edges, part=False, g=g, sh=sh, w=w)
@@ -129,7 +129,7 @@ def _edges_backward(ctx: Any, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, .
     if ctx.needs_input_grad[3]:
         dg = sum(to_receivers(x, s, v, order, g.shape[0], *rest) for s, v in pairs)
     # vw meets the derivative in s and vsh the one in w: one call gives both.
-    dsh, dw = _edges(ctx, x, vsh, vw if vw.numel() else torch.zeros_like(w), g, order)
+    dsh, dw = _edges(ctx, x, vsh, vw if vw.numel() else empty_like(w).zero_(), g, order)
     return dx, dsh, dw, dg, None, None, None, None
 
 
@@ -145,7 +145,7 @@ def _inputs_backward(ctx: Any, vx: Tensor, vsh: Tensor, vw: Tensor) -> tuple[Ten
         dx = sum(to_senders(g, s, v, order, x.shape[0], *rest) for _, s, v in terms[1:])
     if need_sh or need_w:
         dsh, dw = to_edges(vx, sh, w, g, order, need_w, *rest)
-        more = to_edges(x, vsh, vw if vw.numel() else torch.zeros_like(w), g, order, need_w, *rest)
+        more = to_edges(x, vsh, vw if vw.numel() else empty_like(w).zero_(), g, order, need_w, *rest)
         dsh, dw = dsh.add_(more[0]), dw.add_(more[1]) if need_w else None
     return dg, dx, dsh, dw, None, None, None, None
 

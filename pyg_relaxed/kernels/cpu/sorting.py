@@ -103,7 +103,9 @@ def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Te
 
 def _is_unwritten(edge_index: Tensor, order: Tensor) -> bool:
     """Tell whether memory that torch does not own, as of an array of numpy, still has the edges that were sorted."""
-    return edge_index.untyped_storage().resizable() or edge_index.flatten().equal(order[: edge_index.numel()])
+    if edge_index.untyped_storage().resizable():
+        return True
+    return order[: edge_index.numel()].equal(edge_index.flatten().to(order.dtype))
 
 
 @torch.library.custom_op("pyg_relaxed::sort_edges", mutates_args=(), device_types="cpu")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..paths import PathTable
 from .library import library
+from .memory import empty, empty_like
 from .sorting import Order
 
 
@@ -32,7 +33,7 @@ def splined(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     given = {"sh": sh.contiguous(), **_spline(length, table, spacing)}
     x = sums.ir_mul("in", x, mul_ir)
-    y = x.new_empty(num_receivers, sums.dim_out)
+    y = empty((num_receivers, sums.dim_out), x.dtype)
     return sums.receivers(y, split, mul_ir=mul_ir, x=x, **given)
 
 
@@ -51,7 +52,7 @@ def splined_backward(
     """Return the derivatives of :func:`splined` in x, sh and length along g."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
     given = {"sh": sh.contiguous(), "g": sums.ir_mul("out", g, mul_ir), **_spline(length, table, spacing)}
-    dx, dsh, dlength = (t.new_empty(t.shape) for t in (x, sh, length))  # contiguous, whatever the inputs are
+    dx, dsh, dlength = empty_like(x), empty_like(sh), empty_like(length)
     sums.senders(dx, split, mul_ir=mul_ir, **given)
     sums.edges(split, x=sums.ir_mul("in", x, mul_ir), dsh=dsh, dlength=dlength, **given)
     return dx, dsh, dlength
