@@ -78,9 +78,10 @@ def check_dtype_device(name: str, x: Tensor, like: Tensor) -> None:
         TypeError: If it has not.
     """
     if x.dtype != like.dtype or x.device != like.device:
+        convert = f"layer.to('{x.device}', {x.dtype})" if x.is_floating_point() else f"{name}.to({like.dtype})"
         raise TypeError(
             f"'{name}' is {x.dtype} on {x.device} but the layer is {like.dtype} on {like.device}: "
-            f"convert one of them, e.g. `layer.to('{x.device}', {x.dtype})`"
+            f"convert one of them, e.g. `{convert}`"
         )
 
 

@@ -28,8 +28,11 @@ class SphericalHarmonics(torch.nn.Module):
         irreps_sh (o3.Irreps or str): Irreps of the spherical harmonics, e.g. ``"0e+1o+2e"``.
 
     Shapes:
-        - **input:** vectors ``[E, 3]``
-        - **output:** ``[E, irreps_sh.dim]``
+        - **input:** vectors ``[..., 3]``
+        - **output:** ``[..., irreps_sh.dim]``
+
+    Raises:
+        ValueError: If the vectors have another last dimension.
 
     Example::
 
@@ -47,9 +50,15 @@ class SphericalHarmonics(torch.nn.Module):
 
     def forward(self, edge_vec: Tensor) -> Tensor:
         """Return the harmonics of each vector."""
-        if not is_transformed() and _is_compiled(self.lmax, edge_vec.device.type, edge_vec.dtype):
-            return self.select(harmonics(edge_vec, self.lmax))
-        return self.reference(edge_vec)
+        if edge_vec.dim() == 0 or edge_vec.shape[-1] != 3:  # compiled code counts rows
+            raise ValueError(f"vectors must have shape [..., 3] (got {tuple(edge_vec.shape)})")
+        if is_transformed() or not _is_compiled(self.lmax, edge_vec.device.type, edge_vec.dtype):
+            return self.reference(edge_vec)
+        y = self.select(harmonics(edge_vec.reshape(-1, 3), self.lmax))
+        return y if edge_vec.dim() == 2 else y.view(*edge_vec.shape[:-1], y.shape[-1])
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({self.irreps_sh})"
 
 
 @torch.compiler.assume_constant_result

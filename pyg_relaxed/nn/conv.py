@@ -13,7 +13,6 @@ from torch_geometric.typing import OptPairTensor, OptTensor, Size
 
 from ..checks import (
     check_connected,
-    check_cutoff,
     check_edge_vec,
     check_features,
     check_positive,
@@ -125,8 +124,6 @@ class RelaxedConv(MessagePassing):
             raise ValueError("'decomposed_layers' splits the features of an irrep: leave it at 1")
         super().__init__(**kwargs)
         source, target = irreps_in if type(irreps_in) is tuple else (irreps_in, irreps_in)
-        check_cutoff(cutoff)
-        check_positive("num_neighbors", num_neighbors)
         check_positive("theta_channels", theta_channels)
         self.irreps_in = parse_irreps("irreps_in", source)
         self.irreps_in_target = parse_irreps("irreps_in", target)

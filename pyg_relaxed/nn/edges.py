@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..checks import check_cutoff, check_positive
 from ..kernels import SphericalHarmonics
 from .radial import polynomial_envelope
 
@@ -43,6 +44,8 @@ class EdgeEmbedding(torch.nn.Module):
         envelope: Callable[[Tensor, float], Tensor] = polynomial_envelope,
     ) -> None:
         super().__init__()
+        check_cutoff(cutoff)
+        check_positive("num_neighbors", num_neighbors)
         self.spherical_harmonics = SphericalHarmonics(irreps_sh)
         self.cutoff = float(cutoff)
         self.num_neighbors = float(num_neighbors)

@@ -98,7 +98,7 @@ def test_without_a_compiler_torch_runs_and_one_line_says_so(cache, monkeypatch, 
             assert TensorProductConv("1x0o", "0e", lmax=0)(*arguments).tolist() == [[0.0], [1.0]]
     (record,) = caplog.records
     assert "50 times slower" in record.message
-    assert "no C compiler found" in record.message
+    assert "no C compiler found at CC=/no/such/compiler" in record.message
     assert "pip install pyg-relaxed[compiler]" in record.message
     with pytest.raises(RuntimeError, match="the backend 'cpu' cannot run: no C compiler found"):
         TensorProductConv("1x0e", "0e", lmax=0, backend="cpu")(*arguments)

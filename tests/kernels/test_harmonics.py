@@ -75,3 +75,11 @@ def test_functional_transforms_and_other_dtypes_have_those_of_e3nn():
     assert ours(v.bfloat16()).dtype == torch.bfloat16
     expected = o3.spherical_harmonics([0, 1, 2], v, normalize=True, normalization="component")
     torch.testing.assert_close(ours(v), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_leading_dimensions_and_wrong_ones():
+    ours, v = SphericalHarmonics("0e+1o+2e"), torch.randn(2, 4, 3)
+    torch.testing.assert_close(ours(v), ours.reference(v), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(ours(v[0, 0]), ours.reference(v[0, 0]), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"must have shape \[..., 3\] \(got \(4, 2\)\)"):
+        ours(torch.randn(4, 2))

@@ -38,6 +38,15 @@ def test_gradients_are_exact_for_the_spline(float64):
     assert torch.autograd.gradcheck(lambda x, r: conv(x, edge_index, r), (x, edge_vec))
 
 
+def test_a_second_derivative_is_refused_with_the_way_out(float64):
+    conv = tabulate_(RelaxedConv("2x0e", "1x1o", "0e+1o", cutoff=4.0, self_connection=False)).eval()
+    edge_vec = torch.randn(6, 3, requires_grad=True)
+    y = conv(torch.randn(3, 2), torch.randint(0, 3, (2, 6)), edge_vec).square().sum()
+    (gradient,) = torch.autograd.grad(y, edge_vec, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"call model.train\(\)"):
+        gradient.sum().backward()
+
+
 def test_the_stated_error_is_found_and_falls_with_the_tolerance(float64):
     conv = RelaxedConv("4x0e", "4x0e+2x1o", "0e+1o")
     coarse, fine = RadialTable(conv.radial, 5.0, tol=1e-3), RadialTable(conv.radial, 5.0, tol=1e-7)

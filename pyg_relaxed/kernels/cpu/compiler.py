@@ -54,11 +54,15 @@ def load(*sources: str) -> ctypes.CDLL:
         raise CompilerError("C is compiled on Linux and macOS only")
     compiler = find_compiler()
     if compiler is None:
-        raise CompilerError("no C compiler found")
+        raise CompilerError(f"no C compiler found{_of_environment()}")
     try:
         return _load(sources, compiler)
     except OSError as error:  # a full disk, or one that nothing may be run from
         raise CompilerError(f"{error} (set XDG_CACHE_HOME to another directory)") from error
+
+
+def _of_environment() -> str:
+    return f" at CC={os.environ['CC']}, which goes before all others" if os.environ.get("CC") else ""
 
 
 def _load(sources: tuple[str, ...], compiler: list[str]) -> ctypes.CDLL:
@@ -120,7 +124,7 @@ def _run(*commands: list[str]) -> str:
     except OSError as error:
         raise CompilerError(f"'{commands[0][0]}' does not start: {error}") from None
     said = [(process.communicate()[0], process.returncode) for process in processes]
-    return "".join(output or f"exit status {status}" for output, status in said if status)
+    return "\n".join(dict.fromkeys(output or f"exit status {status}" for output, status in said if status))
 
 
 def _is_intact(path: Path) -> bool:

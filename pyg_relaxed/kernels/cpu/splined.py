@@ -84,4 +84,9 @@ def _backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, dsh, dlength, None, None, None, None, None, None
 
 
+def _second_backward(ctx: Any, *_: Tensor) -> tuple[None, ...]:
+    raise RuntimeError("tables of radial functions are differentiated once: call model.train() to use the networks")
+
+
 splined.register_autograd(_backward, setup_context=_keep)
+splined_backward.register_autograd(_second_backward)
