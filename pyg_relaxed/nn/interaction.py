@@ -32,7 +32,8 @@ class RelaxedInteraction(torch.nn.Module):
         **kwargs (optional): Additional arguments of :class:`RelaxedConv`.
 
     Shapes:
-        - **input:** node features, edge indices, what :class:`EdgeEmbedding` returns
+        - **input:** node features, edge indices, what ``conv.embed_edges`` returns, once for layers
+          that agree on cutoff, envelope and number of neighbours
         - **output:** node features ``[N, irreps_out.dim]``
 
     Example::
@@ -67,9 +68,9 @@ class RelaxedInteraction(torch.nn.Module):
         """Draw new weights and return theta to its equivariant starting point."""
         self.conv.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor, length: Tensor, edge_sh: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edge_index: Tensor, length: Tensor, edge_features: Tensor) -> Tensor:
         """Return the new node features."""
-        return self.gate(self.conv.convolve(x, edge_index, length, edge_sh))
+        return self.gate(self.conv.convolve(x, edge_index, length, edge_features))
 
 
 def reachable(

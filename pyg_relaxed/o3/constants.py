@@ -27,9 +27,9 @@ class ExactConstants(torch.nn.Module):
         self.__dict__.setdefault("_exact", {})[name] = value
         self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any) -> ExactConstants:
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> ExactConstants:
         before = {name: self._buffers[name] for name in self.__dict__.get("_exact", {})}
-        super()._apply(fn, *args)
+        super()._apply(fn, *args, **kwargs)
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and (old.is_meta or old.dtype != new.dtype):

@@ -57,6 +57,20 @@ def test_gradcheck_and_the_rules_of_torch(float64):
 
 
 @needs_compiler
+@pytest.mark.parametrize("lmax", [1, 3])
+def test_third_derivatives(float64, lmax):
+    ours = SphericalHarmonics(o3.Irreps.spherical_harmonics(lmax))
+    v = torch.randn(4, 3, requires_grad=True)
+    results = []
+    for function in (ours, ours.reference):
+        y = function(v).pow(3).sum()
+        for _ in range(3):
+            (y,) = torch.autograd.grad(y.square().sum(), v, create_graph=True)
+        results.append(y)
+    torch.testing.assert_close(*results)
+
+
+@needs_compiler
 def test_results_do_not_depend_on_the_number_of_threads():
     v, before = torch.randn(1000, 3), torch.get_num_threads()
     results = []

@@ -139,3 +139,14 @@ def test_reset_does_not_depend_on_what_the_memory_held(float64):
     assert layer.theta().tolist() == [1, 0, 0, 0, 0, 0]
     layer.theta.set_(torch.arange(6.0))
     assert layer.theta().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_autocast():
+    conv = RelaxedConv("8x0e", "8x0e+4x1o", "0e+1o")
+    x, edge_index, edge_vec = torch.randn(3, 8), torch.randint(0, 3, (2, 6)), torch.randn(6, 3, requires_grad=True)
+    expected = conv(x, edge_index, edge_vec)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = conv(x, edge_index, edge_vec)
+        found.float().sum().backward()
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.1 * expected.abs().max().item())
+    assert edge_vec.grad.isfinite().all()

@@ -91,3 +91,9 @@ def test_constants_are_exact_in_float64_also_when_made_in_float32(layout):
         assert torch.equal(convert(*inputs), made(*inputs))
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_constants_come_back_from_a_device_without_memory():
+    linear = Linear("4x0e+2x1o", "3x1o", layout="ir_mul")
+    exact = linear.scale.clone()
+    assert torch.equal(linear.to("meta").to_empty(device="cpu").scale, exact)

@@ -122,6 +122,9 @@ def _run(*commands: list[str]) -> str:
         for command in commands:
             processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
     except OSError as error:
+        for process in processes:
+            process.kill()
+            process.wait()
         raise CompilerError(f"'{commands[0][0]}' does not start: {error}") from None
     said = [(process.communicate()[0], process.returncode) for process in processes]
     return "\n".join(dict.fromkeys(output or f"exit status {status}" for output, status in said if status))

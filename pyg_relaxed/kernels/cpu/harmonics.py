@@ -154,5 +154,21 @@ def _double_backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
     return *harmonics_curvature(q, *ctx.saved_tensors, ctx.lmax), None
 
 
+def _triple_backward(ctx: Any, *w: Tensor) -> tuple[Tensor | None, ...]:
+    """Return third derivatives, seldom asked for, by those of e3nn's harmonics."""
+    if ctx.lmax == 0:
+        return None, None, None, None
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Aliases: g and q may depend on v themselves, which is not asked for here.
+        inputs = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
+        q, v, g = inputs
+        y = o3.spherical_harmonics(list(range(ctx.lmax + 1)), v, normalize=True, normalization="component")
+        (dv,) = torch.autograd.grad(y, v, g, create_graph=True)
+        outputs = torch.autograd.grad(dv, (v, g), q, create_graph=True)
+        return *torch.autograd.grad(outputs, inputs, w, create_graph=again, allow_unused=True), None
+
+
 harmonics.register_autograd(_backward, setup_context=_keep)
 harmonics_gradient.register_autograd(_double_backward, setup_context=_keep)
+harmonics_curvature.register_autograd(_triple_backward, setup_context=_keep)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import sys
 import threading
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -19,20 +19,10 @@ from torch import Tensor
 SMALLEST, LARGEST = 1 << 20, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
 KEPT = 1 << 29  # bytes in all
 
-_pieces: list[mmap.mmap] = []  # the latest last
+_pieces: list[tuple[mmap.mmap, weakref.ref[memoryview]]] = []  # and what the tensor in a piece holds, if it lives
 _lock = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a process that forks while another thread holds the lock would leave it locked
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-
-
-def _references_to_unused() -> int:
-    """Return the count of references to a piece that no tensor uses; it differs between releases of Python."""
-    for piece in [bytearray(1)]:
-        return sys.getrefcount(piece)
-    raise AssertionError
-
-
-UNUSED = _references_to_unused()
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -42,7 +32,12 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     if not SMALLEST <= size <= LARGEST or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(shape, dtype=dtype)
     with _lock:
-        return torch.frombuffer(_piece(size), dtype=dtype, count=numel).view(shape)
+        mapped = _take(size)
+        piece = memoryview(mapped)  # held by the tensor
+        _pieces.append((mapped, weakref.ref(piece)))
+        while sum(len(kept) for kept, _ in _pieces) > KEPT:
+            del _pieces[0]  # it lives as long as its tensor does
+    return torch.frombuffer(piece, dtype=dtype, count=numel).view(shape)
 
 
 def empty_like(tensor: Tensor) -> Tensor:
@@ -50,13 +45,11 @@ def empty_like(tensor: Tensor) -> Tensor:
     return empty(tensor.shape, tensor.dtype)
 
 
-def _piece(size: int) -> mmap.mmap:
-    for piece in _pieces:
-        if size <= len(piece) <= 2 * size and sys.getrefcount(piece) == UNUSED:
+def _take(size: int) -> mmap.mmap:
+    """Return a piece that no tensor holds any more, out of those that are kept, or a new one."""
+    for n, (piece, holder) in enumerate(_pieces):
+        if size <= len(piece) <= 2 * size and holder() is None:
+            del _pieces[n]
             return piece
     # Private, so that processes do not share it after a fork.
-    new = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _pieces.append(new)
-    while sum(map(len, _pieces)) > KEPT:
-        del _pieces[0]  # it lives as long as its tensor does
-    return new
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

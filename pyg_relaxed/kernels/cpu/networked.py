@@ -24,8 +24,9 @@ def _parts(order: Order, like: Tensor, weight_numel: int, number: int) -> Iterat
     """Yield each part of the edges with so many buffers for its weights, the same memory for all parts."""
     parts = list(parts_of(order))
     memory = empty((number, max(len(part.edges) for part in parts), weight_numel), like.dtype)
-    for part in parts:
-        yield part, list(memory[:, : len(part.edges)])
+    with torch.autocast("cpu", enabled=False):  # which reaches into operators and knows nothing of buffers
+        for part in parts:
+            yield part, list(memory[:, : len(part.edges)])
 
 
 @torch.library.custom_op("pyg_relaxed::networked", mutates_args=(), device_types="cpu")
@@ -46,7 +47,7 @@ def networked(
     """
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     x, sh, t, matrices = sums.ir_mul("in", x, mul_ir), sh.contiguous(), t.contiguous(), layers.matrices(M, widths)
-    y = empty((num_receivers, sums.dim_out), x.dtype)
+    y = x.new_empty(num_receivers, sums.dim_out)
     for part, (w,) in _parts(split, t, widths[-1], 1):
         layers.forward(part.take(t), matrices, w)
         sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..paths import PathTable
 from .demand import is_wanted
 from .library import library
-from .memory import empty, empty_like
+from .memory import empty_like
 from .sorting import Order, parts_of
 
 
@@ -25,7 +25,7 @@ def to_receivers(
 ) -> Tensor:
     """Return dT/dg, ``[num_receivers, irreps_out.dim]``."""
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
-    y, x = empty((num_receivers, sums.dim_out), x.dtype), sums.ir_mul("in", x, mul_ir)
+    y, x = x.new_empty(num_receivers, sums.dim_out), sums.ir_mul("in", x, mul_ir)
     return sums.receivers(y, split, mul_ir=mul_ir, x=x, sh=sh.contiguous(), w=w.contiguous())
 
 
@@ -33,7 +33,7 @@ def to_receivers(
 def to_senders(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
     """Return dT/dx, ``[num_senders, irreps_in.dim]``."""
     sums, split = library(spec, g.dtype), Order.split(order, len(sh), len(g))
-    y, g = empty((num_senders, sums.dim_in), g.dtype), sums.ir_mul("out", g, mul_ir)
+    y, g = g.new_empty(num_senders, sums.dim_in), sums.ir_mul("out", g, mul_ir)
     return sums.senders(y, split, mul_ir=mul_ir, g=g, sh=sh.contiguous(), w=w.contiguous())
 
 

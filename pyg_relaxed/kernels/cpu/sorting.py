@@ -102,8 +102,11 @@ def sorted_edges(edge_index: Tensor, num_senders: int, num_receivers: int) -> Te
 
 
 def _is_unwritten(edge_index: Tensor, order: Tensor) -> bool:
-    """Tell whether memory that torch does not own, as of an array of numpy, still has the edges that were sorted."""
-    if edge_index.untyped_storage().resizable():
+    """Tell whether memory that others write to, of an array of numpy or shared, still has the edges that were sorted.
+
+    Of torch's own memory the version is enough, unless it is written through ``.data``.
+    """
+    if edge_index.untyped_storage().resizable() and not edge_index.is_shared():
         return True
     return order[: edge_index.numel()].equal(edge_index.flatten().to(order.dtype))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..paths import PathTable
 from .library import library
-from .memory import empty, empty_like
+from .memory import empty_like
 from .sorting import Order
 
 
@@ -33,7 +33,7 @@ def splined(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     given = {"sh": sh.contiguous(), **_spline(length, table, spacing)}
     x = sums.ir_mul("in", x, mul_ir)
-    y = empty((num_receivers, sums.dim_out), x.dtype)
+    y = x.new_empty(num_receivers, sums.dim_out)
     return sums.receivers(y, split, mul_ir=mul_ir, x=x, **given)
 
 
