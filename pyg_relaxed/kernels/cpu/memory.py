@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 SMALLEST, LARGEST = 1 << 20, 1 << 28  # bytes: below, torch's allocator keeps memory; above, it is too much to hold
-KEPT = 1 << 29  # bytes in all
+KEPT = 1 << 30  # bytes in all
 
 _pieces: list[tuple[mmap.mmap, weakref.ref[memoryview]]] = []  # and what the tensor in a piece holds, if it lives
 _lock = threading.Lock()
