@@ -131,7 +131,7 @@ def test_threads_without_openmp(monkeypatch):
     monkeypatch.setattr(module, "_openmp", lambda: None)
     threads = []
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: threads.append(os.getpid()))
-    module.in_parallel(function, None, 3)
+    module._in_parallel(function, None, 3)
     assert len(threads) == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from ...compat import o3
 from ...o3.contraction import clebsch_gordan
-from .compiler import load
-from .library import TASKS_PER_THREAD, in_parallel
+from .library import run, worker
 from .memory import empty
 from .source import TYPES
 
@@ -80,24 +80,17 @@ def generate(lmax: int, dtype: torch.dtype) -> str:
 
 
 @functools.lru_cache(maxsize=32)
-def library(lmax: int, dtype: torch.dtype) -> ctypes.CDLL:
+def library(lmax: int, dtype: torch.dtype) -> Callable[..., None]:
     """Return the compiled harmonics up to a degree.
 
     Raises:
         CompilerError: If they cannot be compiled.
     """
-    made = load(generate(lmax, dtype))
-    made.work.argtypes = [ctypes.c_void_p]
-    made.work.restype = None
-    return made
+    return worker(generate(lmax, dtype))
 
 
-def _run(kind: str, lmax: int, **tensors: Tensor) -> None:
-    v, threads = tensors["v"], torch.get_num_threads()
-    h = _Harmonics(kind=KINDS.index(kind), edges=len(v), next=0, tasks=TASKS_PER_THREAD * threads if threads > 1 else 1)
-    for name, tensor in tensors.items():
-        setattr(h, name, tensor.data_ptr() or None)
-    in_parallel(library(lmax, v.dtype).work, ctypes.byref(h), threads)
+def _run(kind: str, lmax: int, v: Tensor, **others: Tensor) -> None:
+    run(library(lmax, v.dtype), _Harmonics(kind=KINDS.index(kind), edges=len(v)), v=v, **others)
 
 
 @torch.library.custom_op("pyg_relaxed::harmonics", mutates_args=(), device_types="cpu")

@@ -51,9 +51,7 @@ class Library:
     def __init__(self, table: PathTable, dtype: torch.dtype) -> None:
         self.dim_in, self.dim_sh, self.dim_out = table.irreps_in.dim, table.irreps_sh.dim, table.irreps_out.dim
         self.weight_numel = table.weight_numel
-        self._library = load(*generate(table, dtype))
-        self._library.work.argtypes = [ctypes.c_void_p]
-        self._library.work.restype = None
+        self._work = worker(*generate(table, dtype))
 
     def receivers(
         self,
@@ -113,11 +111,7 @@ class Library:
         return self.transpose(f"{side}_to_ir_mul", nodes) if mul_ir else nodes
 
     def _run(self, kind: str, rows: range, order: Order | None, **given: Tensor | float) -> None:
-        threads = torch.get_num_threads()
-        s = _Sum(kind=KINDS.index(kind), first=rows.start, last=rows.stop, next=0)
-        s.tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
-        for name, value in given.items():
-            setattr(s, name, value.data_ptr() or None if isinstance(value, Tensor) else value)
+        s = _Sum(kind=KINDS.index(kind), first=rows.start, last=rows.stop)
         if order is not None:
             s.edges = len(order.sender)
             s.sender, s.receiver = order.sender.data_ptr(), order.receiver.data_ptr()
@@ -126,7 +120,7 @@ class Library:
             )
             s.edge, s.by_sender = edge.data_ptr(), order.by_part.data_ptr()
             s.ptr = None if kind == "senders_of_part" else ptr.data_ptr()
-        in_parallel(self._library.work, ctypes.byref(s), threads)
+        run(self._work, s, **given)
 
 
 @functools.lru_cache(maxsize=256)
@@ -135,7 +129,28 @@ def library(spec: str, dtype: torch.dtype) -> Library:
     return Library(PathTable.from_spec(spec), dtype)
 
 
-def in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:
+def worker(*sources: str) -> Callable[..., None]:
+    """Return the function ``work`` of some C, which takes tasks of a structure until none is left.
+
+    Raises:
+        CompilerError: If it cannot be compiled.
+    """
+    work = load(*sources).work
+    work.argtypes = [ctypes.c_void_p]
+    work.restype = None
+    return work
+
+
+def run(work: Callable[..., None], structure: ctypes.Structure, **given: Tensor | float) -> None:
+    """Fill in a structure, tensors by their memory, and let all threads work on it."""
+    threads = torch.get_num_threads()
+    structure.tasks = TASKS_PER_THREAD * threads if threads > 1 else 1
+    for name, value in given.items():
+        setattr(structure, name, value.data_ptr() or None if isinstance(value, Tensor) else value)
+    _in_parallel(work, ctypes.byref(structure), threads)
+
+
+def _in_parallel(work: Callable[..., None], argument: object, threads: int) -> None:
     """Run a function of a library on this many threads: torch's own team, so that the two do not compete."""
     team = _openmp() if threads > 1 else None
     if threads == 1:

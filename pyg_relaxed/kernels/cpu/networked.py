@@ -20,10 +20,10 @@ from .memory import empty, empty_like
 from .sorting import Order, Part, parts_of
 
 
-def _parts(order: Order, like: Tensor, weight_numel: int, number: int) -> Iterator[tuple[Part, list[Tensor]]]:
+def _parts(order: Order, weight_numel: int, dtype: torch.dtype, number: int) -> Iterator[tuple[Part, list[Tensor]]]:
     """Yield each part of the edges with so many buffers for its weights, the same memory for all parts."""
     parts = list(parts_of(order))
-    memory = empty((number, max(len(part.edges) for part in parts), weight_numel), like.dtype)
+    memory = empty((number, max(len(part.edges) for part in parts), weight_numel), dtype)
     with torch.autocast("cpu", enabled=False):  # which reaches into operators and knows nothing of buffers
         for part in parts:
             yield part, list(memory[:, : len(part.edges)])
@@ -48,7 +48,7 @@ def networked(
     sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
     x, sh, t, matrices = sums.ir_mul("in", x, mul_ir), sh.contiguous(), t.contiguous(), layers.matrices(M, widths)
     y = x.new_empty(num_receivers, sums.dim_out)
-    for part, (w,) in _parts(split, t, widths[-1], 1):
+    for part, (w,) in _parts(split, widths[-1], t.dtype, 1):
         layers.forward(part.take(t), matrices, w)
         sums.receivers(y, split, part.rows, mul_ir=mul_ir, x=x, sh=sh, w=w)
     return y
@@ -73,7 +73,7 @@ def networked_backward(
     dx, dsh, dt = empty_like(x).zero_(), empty_like(sh), empty_like(t)
     dM = M.new_zeros(len(M) if want_M else 0)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths) if want_M else []
-    for part, (w, dw) in _parts(split, t, widths[-1], 2):
+    for part, (w, dw) in _parts(split, widths[-1], t.dtype, 2):
         made = layers.forward(part.take(t), matrices, w)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
@@ -108,7 +108,7 @@ def networked_double_backward(
     dsh, dsh_x, unused = empty_like(sh), empty_like(sh), empty_like(sh)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths)
     vmatrices = layers.matrices(vM.contiguous(), widths) if vM.numel() else []
-    for part, (w, vw, dw, dvw) in _parts(split, t, widths[-1], 4):
+    for part, (w, vw, dw, dvw) in _parts(split, widths[-1], t.dtype, 4):
         made = layers.forward(part.take(t), matrices, w)
         dotted = layers.tangent(*made, matrices, part.take(vt), vmatrices, vw)
         sums.receivers(dg, split, part.rows, x=vx, sh=sh, w=w)

@@ -6,8 +6,9 @@
  *   edges       dsh_e = x w g,  dw_e = x sh g
  *
  * The weights w are given, or a part of them at a time, or come from a table of splines over the length of the edge.
- * Rows are cut into tasks of equal numbers of edges that threads take in turn. Each row belongs to one task, so a sum does
- * not depend on the number of threads (the order in which parts are added does, as sort.c makes them). Inside, channels are innermost; rows in e3nn's layout are transposed at the door.
+ * Rows are cut into tasks of equal numbers of edges that threads take in turn. Each row belongs to one task, so a sum
+ * does not depend on the number of threads (the order in which parts are added does, as sort.c makes them). Inside,
+ * channels are innermost; rows in e3nn's layout are transposed at the door.
  */
 #include <stdint.h>
 #include <string.h>
