@@ -176,11 +176,12 @@ class RelaxedE3NN(torch.nn.Module):
         if edge_index is None or edge_vec is None:
             raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
         check_edge_vec(edge_vec, edge_index, self.embedding.weight)
-        x = self.embedding(self.enter(self._inputs(x, batch, u)))
-        length, edge_sh = self.embed_edges(edge_vec)
-        for layer in self.layers:
-            x = layer(x, edge_index, length, edge_sh)
-        x = self.leave(self.readout(x))
+        with torch.autocast(edge_vec.device.type, enabled=False):  # in lower precision nothing is equivariant
+            x = self.embedding(self.enter(self._inputs(x, batch, u)))
+            length, edge_sh = self.embed_edges(edge_vec)
+            for layer in self.layers:
+                x = layer(x, edge_index, length, edge_sh)
+            x = self.leave(self.readout(x))
         if self.pool is None:
             return x
         if batch is None:

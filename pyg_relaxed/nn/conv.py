@@ -223,7 +223,7 @@ class RelaxedConv(MessagePassing):
         check_sizes(x, size)
         theta = None if self.theta is None else self.theta()
         if self.contraction is not None:
-            edge_sh = edge_sh @ self.contraction(theta)
+            edge_sh = (edge_sh @ self.contraction(theta)).to(edge_sh.dtype)  # lower under autocast
 
         if self._can_fuse():
             num_targets = size[1] if size is not None else (x[0] if x[1] is None else x[1]).shape[0]

@@ -27,6 +27,8 @@ from pyg_relaxed.kernels.cpu import (
     to_receivers,
     to_senders,
 )
+from pyg_relaxed.kernels.cpu.library import library
+from pyg_relaxed.o3.layout import ChangeOfLayout
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
@@ -74,6 +76,17 @@ def small_parts(edges):
         yield
     finally:
         sorting.PART = before
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@some
+@given(st.lists(st.tuples(st.integers(1, 40), st.builds(o3.Irrep, st.integers(0, 5), st.just(1))), max_size=3))
+def test_layouts_of_any_multiplicity_and_degree(dtype, blocks):
+    table = PathTable(o3.Irreps([(1, (0, 1)), *blocks]), o3.Irreps("0e"), lmax=5)
+    sums, nodes = library(table.spec, dtype), torch.randn(5, table.irreps_in.dim, dtype=dtype)
+    turned = sums.transpose("in_to_ir_mul", nodes)
+    assert turned.equal(ChangeOfLayout(table.irreps_in, "ir_mul")(nodes))
+    assert sums.transpose("in_to_mul_ir", turned).equal(nodes)
 
 
 @some

@@ -59,6 +59,14 @@ def test_batch_equals_single_graphs(float64):
     torch.testing.assert_close(net(Batch.from_data_list(graphs)), single)
 
 
+def test_autocast_leaves_the_network_its_precision():
+    net = pr.models.RelaxedE3NN("2x0e", "0e+1o", "4x0e+4x1o", "0e+1o", cutoff=2.0)
+    graph = Data(x=torch.randn(3, 2), pos=torch.randn(3, 3), edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = net(graph)
+    assert found.equal(net(graph))
+
+
 def test_file_round_trip(float64, tmp_path):
     model = pr.models.RelaxedDistortion([56, 22, 8], THETA, "4x0e+4x1o", cutoff=4.5)
     pr.project_(model, "4mm")

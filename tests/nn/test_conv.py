@@ -141,8 +141,12 @@ def test_reset_does_not_depend_on_what_the_memory_held(float64):
     assert layer.theta().tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_autocast():
-    conv = RelaxedConv("8x0e", "8x0e+4x1o", "0e+1o")
+@pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
+@pytest.mark.parametrize("irreps_theta", [None, "0e+1o"])
+def test_autocast(irreps_theta, layout):
+    conv = RelaxedConv("8x0e", "8x0e+4x1o", "0e+1o", irreps_theta, layout=layout)
+    if irreps_theta:
+        conv.theta.set_(torch.tensor([1.0, 0.0, 0.5, 1.0]))
     x, edge_index, edge_vec = torch.randn(3, 8), torch.randint(0, 3, (2, 6)), torch.randn(6, 3, requires_grad=True)
     expected = conv(x, edge_index, edge_vec)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -95,7 +95,7 @@ class Library:
         With ``rows`` only for the edges into those, for which alone ``w`` and ``dw`` have rows unless ``part=False``.
         """
         part = rows is not None if part is None else part
-        rows = range(len(order.receiver_ptr) - 1) if rows is None else rows
+        rows = range(order.num_receivers) if rows is None else rows
         self._run("edges", rows, order, mul_ir=mul_ir, part=part, **given)
 
     def transpose(self, kind: str, nodes: Tensor) -> Tensor:
@@ -113,13 +113,10 @@ class Library:
     def _run(self, kind: str, rows: range, order: Order | None, **given: Tensor | float) -> None:
         s = _Sum(kind=KINDS.index(kind), first=rows.start, last=rows.stop)
         if order is not None:
-            s.edges = len(order.sender)
-            s.sender, s.receiver = order.sender.data_ptr(), order.receiver.data_ptr()
-            edge, ptr = (
-                (order.by_sender, order.sender_ptr) if kind == "senders" else (order.by_receiver, order.receiver_ptr)
-            )
-            s.edge, s.by_sender = edge.data_ptr(), order.by_part.data_ptr()
-            s.ptr = None if kind == "senders_of_part" else ptr.data_ptr()
+            by_sender = kind == "senders"
+            s.edges, s.sender, s.receiver = order.num_edges, order.sender, order.receiver
+            s.edge, s.by_sender = order.by_sender if by_sender else order.by_receiver, order.by_part
+            s.ptr = order.sender_ptr if by_sender else None if kind == "senders_of_part" else order.receiver_ptr
         run(self._work, s, **given)
 
 

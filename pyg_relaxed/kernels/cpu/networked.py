@@ -45,7 +45,7 @@ def networked(
 
     The network has inputs t, ``[E, widths[0]]``, and matrices M, one after the other.
     """
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
+    sums, split = library(spec, x.dtype), Order(order, len(sh), num_receivers)
     x, sh, t, matrices = sums.ir_mul("in", x, mul_ir), sh.contiguous(), t.contiguous(), layers.matrices(M, widths)
     y = x.new_empty(num_receivers, sums.dim_out)
     for part, (w,) in _parts(split, widths[-1], t.dtype, 1):
@@ -68,7 +68,7 @@ def networked_backward(
     mul_ir: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the derivatives of :func:`networked` in x, sh, t and M along g, the last empty unless wanted."""
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     x, g, sh, t = sums.ir_mul("in", x, mul_ir), sums.ir_mul("out", g, mul_ir), sh.contiguous(), t.contiguous()
     dx, dsh, dt = empty_like(x).zero_(), empty_like(sh), empty_like(t)
     dM = M.new_zeros(len(M) if want_M else 0)
@@ -101,7 +101,7 @@ def networked_double_backward(
 
     An empty vM, of a derivative that was not wanted, counts as zero.
     """
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh, t, vt = sh.contiguous(), vsh.contiguous(), t.contiguous(), vt.contiguous()
     dg, dx, dt, dM = empty_like(g), empty_like(x).zero_(), empty_like(t), torch.zeros_like(M)

@@ -24,7 +24,7 @@ def to_receivers(
     x: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_receivers: int, spec: str, mul_ir: bool
 ) -> Tensor:
     """Return dT/dg, ``[num_receivers, irreps_out.dim]``."""
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
+    sums, split = library(spec, x.dtype), Order(order, len(sh), num_receivers)
     y, x = x.new_empty(num_receivers, sums.dim_out), sums.ir_mul("in", x, mul_ir)
     return sums.receivers(y, split, mul_ir=mul_ir, x=x, sh=sh.contiguous(), w=w.contiguous())
 
@@ -32,7 +32,7 @@ def to_receivers(
 @torch.library.custom_op("pyg_relaxed::to_senders", mutates_args=(), device_types="cpu")
 def to_senders(g: Tensor, sh: Tensor, w: Tensor, order: Tensor, num_senders: int, spec: str, mul_ir: bool) -> Tensor:
     """Return dT/dx, ``[num_senders, irreps_in.dim]``."""
-    sums, split = library(spec, g.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, g.dtype), Order(order, len(sh), len(g))
     y, g = g.new_empty(num_senders, sums.dim_in), sums.ir_mul("out", g, mul_ir)
     return sums.senders(y, split, mul_ir=mul_ir, g=g, sh=sh.contiguous(), w=w.contiguous())
 
@@ -42,7 +42,7 @@ def to_edges(
     x: Tensor, sh: Tensor, w: Tensor, g: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
 ) -> tuple[Tensor, Tensor]:
     """Return dT/ds ``[E, irreps_sh.dim]`` and dT/dw ``[E, weight_numel]``, the latter empty unless wanted."""
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), g.contiguous()
     dsh, dw = empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
     sums.edges(split, mul_ir=mul_ir, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
@@ -54,7 +54,7 @@ def to_inputs(
     g: Tensor, x: Tensor, sh: Tensor, w: Tensor, order: Tensor, want_w: bool, spec: str, mul_ir: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dT/dx, dT/ds and dT/dw at once: what the weights are read for, they are read for once."""
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     x, sh, w, g = sums.ir_mul("in", x, mul_ir), sh.contiguous(), w.contiguous(), sums.ir_mul("out", g, mul_ir)
     dx, dsh, dw = empty_like(x).zero_(), empty_like(sh), empty_like(w) if want_w else w.new_empty(0)
     for part in parts_of(split):

@@ -6,7 +6,6 @@ import ctypes
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,36 +16,31 @@ from .compiler import load
 PART = 2048  # edges per thread whose weights are in the cache together
 
 
-class Order(NamedTuple):
-    """The parts of what ``sort.c`` returns."""
+class Order:
+    """The order of the edges of a graph as ``sort.c`` writes it, and where in memory its columns begin.
 
-    sender: Tensor
-    receiver: Tensor
-    by_receiver: Tensor
-    by_sender: Tensor
-    by_part: Tensor
-    receiver_ptr: Tensor
-    sender_ptr: Tensor
-    is_sorted: bool
-    part: int
+    Args:
+        order (Tensor): What :func:`sorted_edges` returns.
+        num_edges (int): Number of edges.
+        num_receivers (int): Number of receivers.
+    """
 
-    @classmethod
-    def split(cls, order: Tensor, num_edges: int, num_receivers: int) -> Order:
-        """Return the parts as views."""
-        sender, receiver, by_receiver, by_sender, by_part = order[: 5 * num_edges].view(5, num_edges).unbind()
-        rest = order[5 * num_edges :]
-        receiver_ptr, sender_ptr = rest[: num_receivers + 1], rest[num_receivers + 1 : -2]
-        is_sorted, part = rest[-2:].tolist()
-        return cls(sender, receiver, by_receiver, by_sender, by_part, receiver_ptr, sender_ptr, bool(is_sorted), part)
+    def __init__(self, order: Tensor, num_edges: int, num_receivers: int) -> None:
+        self.tensor, self.num_edges, self.num_receivers = order, num_edges, num_receivers
+        begin, column = order.data_ptr(), num_edges * order.itemsize
+        self.sender, self.receiver, self.by_receiver, self.by_sender, self.by_part, self.receiver_ptr = (
+            begin + n * column for n in range(6)
+        )
+        self.sender_ptr = self.receiver_ptr + (num_receivers + 1) * order.itemsize
 
 
 class Part:
     """Edges of consecutive receivers: their rows of an edge tensor, in the order of the sums."""
 
-    def __init__(self, order: Order, rows: range, edges: range) -> None:
+    def __init__(self, rows: range, edges: range, index: Tensor | None) -> None:
         self.rows = rows
         self.edges = edges
-        self._index = None if order.is_sorted else order.by_receiver[edges.start : edges.stop]
+        self._index = index
 
     def take(self, tensor: Tensor) -> Tensor:
         """Return the rows of this part."""
@@ -66,13 +60,16 @@ class Part:
 
 def parts_of(order: Order) -> Iterator[Part]:
     """Yield the parts of ``sort.c``: receivers whose edges begin within the same multiple of its ``part``."""
-    num_edges, num_rows = len(order.sender), len(order.receiver_ptr) - 1
-    begins = order.part * torch.arange(num_edges // order.part + 2)
-    rows = torch.searchsorted(order.receiver_ptr[:-1].contiguous(), begins).tolist()
-    rows[-1] = num_rows
-    edges = order.receiver_ptr[rows].tolist()
+    E, N = order.num_edges, order.num_receivers
+    is_sorted, size = order.tensor[-2:].tolist()
+    by_receiver, receiver_ptr = order.tensor[2 * E : 3 * E], order.tensor[5 * E : 5 * E + N + 1]
+    rows = torch.searchsorted(receiver_ptr[:-1], size * torch.arange(E // size + 2)).tolist()
+    rows[-1] = N
+    edges = receiver_ptr[rows].tolist()
     for n in range(len(rows) - 1):
-        yield Part(order, range(rows[n], rows[n + 1]), range(edges[n], edges[n + 1]))
+        of_part = range(edges[n], edges[n + 1])
+        index = None if is_sorted else by_receiver[of_part.start : of_part.stop]
+        yield Part(range(rows[n], rows[n + 1]), of_part, index)
 
 
 _known = WeakTensorKeyDictionary()  # edge_index -> (what the order depends on, order)

@@ -10,7 +10,7 @@ import torch
 from ...compat import o3
 from ..paths import Path, PathTable
 
-HEADER, RUNTIME = (FilePath(__file__).with_name(name) for name in ("edge.h", "runtime.c"))
+HEADER, LAYOUT, RUNTIME = (FilePath(__file__).with_name(name) for name in ("edge.h", "layout.h", "runtime.c"))
 TYPES = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -36,13 +36,15 @@ def generate(table: PathTable, dtype: torch.dtype) -> list[str]:
         "DIM_OUT": table.irreps_out.dim,
         "WEIGHTS": table.weight_numel,
         "CHANNELS": max(mul for mul, _ in table.irreps_in),
+        "BYTES_OF_REAL": dtype.itemsize,
     }
     head = [
         f"typedef {TYPES[dtype]} real;",
         *(f"#define {name} {value}" for name, value in constants.items()),
         HEADER.read_text(encoding="utf-8"),
     ]
-    layouts = [*_layout_functions("in", table.irreps_in), *_layout_functions("out", table.irreps_out)]
+    layouts = [LAYOUT.read_text(encoding="utf-8"), *_layout_functions("in", table.irreps_in)]
+    layouts += _layout_functions("out", table.irreps_out)
     runtime = RUNTIME.read_text(encoding="utf-8").replace("/* GENERATED */", "\n".join(layouts))
     edge_functions = [
         _edge_function("edge_to_receiver", ["x", "sh", "w", "y"], [group.to_receiver() for group in groups]),
@@ -67,26 +69,32 @@ def _edge_function(name: str, arguments: list[str], groups: list[str]) -> str:
 
 
 def _layout_functions(side: str, irreps: o3.Irreps) -> list[str]:
-    """Return the functions that turn a row from one layout to the other: loops of known lengths become shuffles."""
+    """Return the functions that turn a row from one layout to the other, in the macros of ``layout.h``."""
     lines = []
-    for name, to, begin in ((f"{side}_to_ir_mul", "ir_mul", 0), (f"{side}_to_mul_ir", "mul_ir", 0)):
-        lines.append(f"static NOINLINE void {name}(const real *restrict from, real *restrict to) {{")
+    for to in ("ir_mul", "mul_ir"):
+        lines.append(f"static NOINLINE void {side}_to_{to}(const real *restrict from, real *restrict to) {{")
         for mul, ir in irreps:
-            inner = [
-                f"to[{begin + c * mul} + u] = from[{begin + c} + {ir.dim} * u];"
-                if to == "ir_mul"
-                else f"to[{begin + c} + {ir.dim} * u] = from[{begin + c * mul} + u];"
-                for c in range(ir.dim)
-            ]
-            lines += [
-                "    VECTORISE",
-                f"    for (int u = 0; u < {mul}; u++) {{",
-                *(f"        {i}" for i in inner),
-                "    }",
-            ]
-            begin += mul * ir.dim
+            lines += _layout_of_block(to, mul, ir.dim) if ir.dim > 1 else [f"memcpy(to, from, {mul} * sizeof(real));"]
+            lines.append(f"from += {mul * ir.dim}, to += {mul * ir.dim};")
         lines.append("}")
     return lines
+
+
+def _layout_of_block(to: str, mul: int, dim: int) -> list[str]:
+    """Return the loops over the channels of one irrep: whole registers, and the rest one by one."""
+    written = "to + {n} * {mul} + u" if to == "ir_mul" else "to + {dim} * u + {n} * LANES"
+    read = "from + {dim} * u + {n} * LANES" if to == "ir_mul" else "from + {n} * {mul} + u"
+    lines = ["{", "int u = 0;", "#ifdef HAS_SHUFFLES", f"for (; u + LANES <= {mul}; u += LANES) {{"]
+    lines += [f"const vec r{n} = *(const vec *)({read.format(n=n, mul=mul, dim=dim)});" for n in range(dim)]
+    for n in range(dim):
+        macro = f"TO_{to.upper()}, {dim}, {n}"
+        code = f"SHUFFLE(FIRST, r0, r1, {macro}, 0)"
+        for k in range(2, dim):
+            code = f"SHUFFLE(NEXT, {code}, r{k}, {macro}, {k})"
+        lines.append(f"*(vec *)({written.format(n=n, mul=mul, dim=dim)}) = {code};")
+    one = "to[c * {mul} + u] = from[{dim} * u + c];" if to == "ir_mul" else "to[{dim} * u + c] = from[c * {mul} + u];"
+    loops = f"for (; u < {mul}; u++) for (int c = 0; c < {dim}; c++) " + one.format(mul=mul, dim=dim)
+    return [*lines, "}", "#endif", loops, "}"]
 
 
 class _Group:

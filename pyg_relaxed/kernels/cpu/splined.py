@@ -30,7 +30,7 @@ def splined(
     ``table`` ``[knots, 2, weight_numel]`` holds values and slopes of the weights at multiples of ``spacing``. Only x,
     sh and length are differentiated, once.
     """
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), num_receivers)
+    sums, split = library(spec, x.dtype), Order(order, len(sh), num_receivers)
     given = {"sh": sh.contiguous(), **_spline(length, table, spacing)}
     x = sums.ir_mul("in", x, mul_ir)
     y = x.new_empty(num_receivers, sums.dim_out)
@@ -50,7 +50,7 @@ def splined_backward(
     mul_ir: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the derivatives of :func:`splined` in x, sh and length along g."""
-    sums, split = library(spec, x.dtype), Order.split(order, len(sh), len(g))
+    sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     given = {"sh": sh.contiguous(), "g": sums.ir_mul("out", g, mul_ir), **_spline(length, table, spacing)}
     dx, dsh, dlength = empty_like(x), empty_like(sh), empty_like(length)
     sums.senders(dx, split, mul_ir=mul_ir, **given)
