@@ -12,43 +12,67 @@ from .arrays import to_numpy
 
 
 def neighbour_list(
-    pos: Tensor | npt.ArrayLike, cell: Tensor | npt.ArrayLike, pbc: Tensor | npt.ArrayLike, cutoff: float
+    pos: Tensor | npt.ArrayLike,
+    cell: Tensor | npt.ArrayLike,
+    pbc: Tensor | npt.ArrayLike,
+    cutoff: float,
+    batch: Tensor | npt.ArrayLike | None = None,
 ) -> tuple[Tensor, Tensor]:
     """List every directed pair within ``cutoff``, self-images included, sorted by receiver, then sender, then shift.
 
     Complete (no largest number of neighbours), both directions, no self-edge of zero length. Atoms may lie anywhere;
-    nothing is wrapped or changed. Rows of ``cell`` along which ``pbc`` is false are not looked at.
+    nothing is wrapped or changed. Rows of ``cell`` along which ``pbc`` is false are not looked at. The search runs on
+    the CPU, in float64.
 
     Args:
         pos: Positions, shape ``[N, 3]``, in Å.
-        cell: Lattice vectors as rows, shape ``[3, 3]``, in Å.
-        pbc: Periodic along each lattice vector, shape ``[3]``.
+        cell: Lattice vectors as rows, shape ``[3, 3]``, with ``batch`` ``[B, 3, 3]``, in Å.
+        pbc: Periodic along each lattice vector, shape ``[3]``, with ``batch`` ``[B, 3]``.
         cutoff: In Å.
+        batch: Which of B structures each atom belongs to, shape ``[N]``, not falling; no pair joins two structures.
 
     Returns:
         ``edge_index`` of shape ``[2, E]``, int64: row 0 the neighbour (source), row 1 the receiver; and
         ``edge_cell_shift`` of shape ``[E, 3]``, int64: the edge vector is
-        ``pos[edge_index[0]] - pos[edge_index[1]] + edge_cell_shift @ cell``.
+        ``pos[edge_index[0]] - pos[edge_index[1]] + edge_cell_shift @ cell``. Both on the device of ``pos``.
 
     Raises:
         ValueError: For positions or cells that are not finite, a periodic cell without volume, a cutoff that is not
-            positive, and atoms on top of each other.
+            positive, atoms on top of each other, and a ``batch`` that falls or names a structure without a cell.
 
     Example:
         >>> edge_index, shift = neighbour_list([[0.0, 0.0, 0.0]], np.eye(3), [True, True, False], cutoff=1.2)
         >>> edge_index.shape, shift.tolist()
         (torch.Size([2, 4]), [[-1, 0, 0], [0, -1, 0], [0, 1, 0], [1, 0, 0]])
     """
+    check_cutoff(cutoff)
+    points, boxes, periodic = to_numpy(pos, np.float64), to_numpy(cell, np.float64), to_numpy(pbc, bool)
+    check_positions(points)
+    if batch is None:
+        found = _search(points, boxes.reshape(3, 3), periodic.reshape(3), cutoff)
+    else:
+        boxes, periodic = boxes.reshape(-1, 3, 3), periodic.reshape(-1, 3)
+        begins = _begins(to_numpy(batch), len(points), len(boxes), len(periodic))
+        parts = [
+            _search(points[begin:end], box, along, cutoff, offset=begin)
+            for begin, end, box, along in zip(begins[:-1], begins[1:], boxes, periodic, strict=True)
+        ]
+        # an empty batch has no part
+        found = (
+            torch.cat([torch.empty(2, 0, dtype=torch.int64), *(edge_index for edge_index, _ in parts)], dim=1),
+            torch.cat([torch.empty(0, 3, dtype=torch.int64), *(shift for _, shift in parts)]),
+        )
+    device = pos.device if isinstance(pos, Tensor) else torch.device("cpu")
+    return found[0].to(device), found[1].to(device)
+
+
+def _search(
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float, offset: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return edges and shifts of one structure, whose first atom counts as number ``offset``."""
     from vesin import NeighborList  # imports ASE if it can
 
-    points, box, periodic = (
-        to_numpy(pos, np.float64),
-        to_numpy(cell, np.float64).reshape(3, 3),
-        to_numpy(pbc, bool).reshape(3),
-    )
-    check_positions(points)
     check_cell(box, periodic)
-    check_cutoff(cutoff)
     if len(points) == 0:
         return torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
     box = _complete(box, periodic)
@@ -57,10 +81,44 @@ def neighbour_list(
     search = NeighborList(cutoff=float(cutoff), full_list=True)
     i, j, shift, d = search.compute(points - home @ box, box, periodic, "ijSd")
     i, j = i.astype(np.int64), j.astype(np.int64)
-    shift = shift.astype(np.int64) + (home[i] - home[j]).astype(np.int64)
+    if home.any():
+        shift = shift + (home[i] - home[j]).astype(np.int64)
     check_distances(i, j, d)
-    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], j, i))
-    return torch.tensor(np.stack([j[order], i[order]])), torch.tensor(shift[order])  # in memory of torch itself
+    order = _order(i, j, *shift.T)
+    # In memory of torch itself, not of NumPy.
+    edge_index, edge_cell_shift = torch.empty(2, len(i), dtype=torch.int64), torch.empty(len(i), 3, dtype=torch.int64)
+    edge_index.numpy()[:] = j[order], i[order]
+    edge_cell_shift.numpy()[:] = shift[order]
+    return edge_index.add_(offset) if offset else edge_index, edge_cell_shift
+
+
+def _order(*columns: np.ndarray) -> np.ndarray:
+    """Return the order by the first column, then the second and so on: by one number made of all, if it fits."""
+    key, size = np.zeros(len(columns[0]), dtype=np.int64), 1
+    for column in columns:
+        low, high = (int(column.min()), int(column.max())) if len(column) else (0, 0)
+        size *= high - low + 1
+        if size >= 2**63:
+            return np.lexsort(columns[::-1])
+        key = key * (high - low + 1) + (column - low)
+    return np.argsort(key)
+
+
+def _begins(batch: np.ndarray, num_atoms: int, num_cells: int, num_pbc: int) -> np.ndarray:
+    """Return where the atoms of each structure begin, and where the last end."""
+    if batch.shape != (num_atoms,) or batch.dtype.kind not in "iu":
+        raise ValueError(f"'batch' must be integers of shape ({num_atoms},) (got {batch.dtype} {batch.shape})")
+    if num_cells != num_pbc:
+        raise ValueError(f"'cell' has {num_cells} structures, 'pbc' has {num_pbc}: give both for each")
+    fall = np.flatnonzero(np.diff(batch) < 0)
+    if len(fall):
+        n = int(fall[0])
+        raise ValueError(
+            f"'batch' falls from {batch[n]} at atom {n} to {batch[n + 1]} at atom {n + 1}: sort atoms by structure"
+        )
+    if num_atoms and not 0 <= batch[0] <= batch[-1] < num_cells:
+        raise ValueError(f"'batch' names structures {batch[0]} to {batch[-1]}, but there are {num_cells} cells")
+    return np.searchsorted(batch, np.arange(num_cells + 1))
 
 
 def _complete(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:

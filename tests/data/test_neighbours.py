@@ -5,8 +5,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.neighborlist import neighbor_list
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyg_relaxed.data import neighbour_list
+from pyg_relaxed.data.neighbours import _order
 
 PBC = list(product([False, True], repeat=3))
 
@@ -161,3 +164,55 @@ def test_atom_on_top_of_its_own_image():
         neighbour_list([[0.0, 0, 0]], [[1.0, 0, 0], [1.0, 5e-4, 0], [0, 0, 1.0]], [True, True, False], 0.5)
     with pytest.raises(ValueError, match=r"periodic vector shorter than 1e-3 Å"):
         neighbour_list([[0.0, 0, 0]], np.diag([5e-4, 1.0, 1.0]), [True, False, False], 5.0)
+
+
+def batch_of(seeds):
+    structures = [random_structure(seed) for seed in seeds]
+    pos = np.concatenate([pos for pos, _, _ in structures])
+    batch = np.repeat(np.arange(len(structures)), [n for _, _, n in structures])
+    pbc = np.array([PBC[seed % len(PBC)] for seed in seeds])
+    return pos, np.stack([cell for _, cell, _ in structures]), pbc, batch
+
+
+def test_a_batch_is_its_structures_one_after_the_other():
+    pos, cell, pbc, batch = batch_of(range(200, 208))
+    edge_index, shift = neighbour_list(pos, cell, pbc, 2.0, batch)
+    expected = []
+    for n in range(len(cell)):
+        begin = int(np.searchsorted(batch, n))
+        alone = as_tuples(*neighbour_list(pos[batch == n], cell[n], pbc[n], 2.0))
+        expected += [(i + begin, j + begin, *s) for i, j, *s in alone]
+    assert as_tuples(edge_index, shift) == expected
+
+
+def test_structures_without_atoms_and_batches_without_structures():
+    cell, pbc = np.stack([2 * np.eye(3)] * 3), np.ones((3, 3), dtype=bool)
+    edge_index, _ = neighbour_list([[0.0, 0, 0]], cell, pbc, 2.5, [2])
+    assert edge_index.tolist() == [[0] * 6, [0] * 6]
+    edge_index, shift = neighbour_list(
+        np.empty((0, 3)), np.empty((0, 3, 3)), np.empty((0, 3), bool), 2.5, np.empty(0, int)
+    )
+    assert (edge_index.shape, shift.shape) == ((2, 0), (0, 3))
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ([0, 1, 0], "'batch' falls from 1 at atom 1 to 0 at atom 2"),  # PyG would join structures silently
+        ([0, 1, 2], "'batch' names structures 0 to 2, but there are 2 cells"),
+        ([-1, 0, 1], "'batch' names structures -1 to 1"),
+        ([0, 1], r"'batch' must be integers of shape \(3,\)"),
+        ([0.0, 1.0, 1.0], "'batch' must be integers"),
+    ],
+)
+def test_batch(batch, message):
+    pos = [[0.0, 0, 0], [3.0, 0, 0], [6.0, 0, 0]]
+    with pytest.raises(ValueError, match=message):
+        neighbour_list(pos, np.stack([np.eye(3)] * 2), np.zeros((2, 3), dtype=bool), 1.5, batch)
+
+
+@given(st.lists(st.tuples(*[st.integers(-(2**bits), 2**bits) for bits in (9, 20, 40)]), max_size=20), st.integers(1, 3))
+def test_order_by_columns(rows, num_columns):
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T[:num_columns]  # three columns do not fit one number
+    order = _order(*columns)
+    assert columns.T[order].tolist() == sorted(columns.T.tolist())
