@@ -11,7 +11,7 @@ from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
 
 if TYPE_CHECKING:
-    from . import datasets, report, structures, symmetry
+    from . import datasets, report, structures, symmetry, transforms
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
     from .discovery import discover
 
@@ -26,6 +26,7 @@ _LAZY = {
     "report": "report",
     "structures": "structures",
     "symmetry": "symmetry",
+    "transforms": "transforms",
     "to_ase": "adapters",
     "to_pymatgen": "adapters",
 }
@@ -53,6 +54,7 @@ __all__ = [
     "thetas",
     "to_ase",
     "to_pymatgen",
+    "transforms",
 ]
 
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "data": BOTTOM,
     "structures": BOTTOM,
     "adapters": BOTTOM | {"data"},
+    "transforms": BOTTOM | {"data"},
     "datasets": BOTTOM | {"data"},
     "nn": BOTTOM | {"o3", "kernels"},
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},

@@ -1,10 +1,12 @@
 """What a structure is: its attributes, its graph, its neighbours, its frame."""
 
 from .arrays import decode, encode, to_numpy, to_tensor
-from .frame import FRAMES, Frame, cell_map, frame_of_file, is_standard_cell, polar_decomposition
+from .frame import FRAMES, Frame, cell_map, frame_of_file, is_standard_cell, polar_decomposition, standard_form
 from .graph import AtomicData, build_graph, edge_vectors
 from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
 from .neighbours import neighbour_list
+from .rotation import align_to, rotate
+from .skin import SkinNeighbourList
 
 __all__ = [
     "FRAMES",
@@ -14,6 +16,8 @@ __all__ = [
     "AtomicData",
     "Frame",
     "Key",
+    "SkinNeighbourList",
+    "align_to",
     "build_graph",
     "cell_map",
     "decode",
@@ -24,6 +28,8 @@ __all__ = [
     "level_of",
     "neighbour_list",
     "polar_decomposition",
+    "rotate",
+    "standard_form",
     "to_numpy",
     "to_tensor",
 ]

@@ -29,6 +29,7 @@ _STANDARD_SUFFIXES: Final = (
     ".lammps-data",
 )
 _CARTESIAN_SUFFIXES: Final = (".extxyz", ".xyz", ".traj", ".json", ".db", ".vasp", ".xml")
+_FIRST: Final = {"ase": (0, 1, 2), "pymatgen": (2, 0, 1)}  # even permutations: handedness stays
 _STANDARD_NAMES: Final = ("lammps-data", "data.", "lmp.")
 
 
@@ -78,6 +79,42 @@ def is_standard_cell(cell: npt.ArrayLike, tol: float = 1e-6) -> bool:
     ase = abs(h[0, 1]) < tol and abs(h[0, 2]) < tol and abs(h[1, 2]) < tol and h[0, 0] > 0 and h[1, 1] > 0
     pymatgen = abs(h[2, 0]) < tol and abs(h[2, 1]) < tol and abs(h[0, 1]) < tol and h[2, 2] > 0 and h[0, 0] > 0
     return bool(ase or pymatgen)
+
+
+def standard_form(cell: npt.ArrayLike, convention: str = "ase") -> tuple[np.ndarray, np.ndarray]:
+    """Return a cell in the axes that readers rebuild it in, and the rotation there.
+
+    Args:
+        cell: Lattice vectors as rows, shape ``[3, 3]``, in Å.
+        convention: ``"ase"`` (and LAMMPS), a along x and b in the xy plane; ``"pymatgen"``, c along z and a in the xz
+            plane. The third vector is then on the positive side for right-handed cells, on the negative one for others.
+
+    Returns:
+        The cell, and the proper rotation R with ``cell @ R.T`` equal to it, both of shape ``[3, 3]``.
+
+    Raises:
+        ValueError: If the cell has no volume, or the convention is unknown.
+
+    Example:
+        >>> fcc = [[0, 2, 2], [2, 0, 2], [2, 2, 0]]
+        >>> standard, R = standard_form(fcc)
+        >>> is_standard_cell(standard), bool(np.allclose(fcc @ R.T, standard))
+        (True, True)
+    """
+    if convention not in _FIRST:
+        raise ValueError(f"'convention' must be one of {tuple(_FIRST)} (got {convention!r})")
+    h = np.asarray(cell, dtype=np.float64)
+    if not abs(np.linalg.det(h)) > 0:
+        raise ValueError(f"'cell' {h.tolist()} has no volume: give three independent lattice vectors")
+    first = list(_FIRST[convention])  # row and axis that go first, then second, then third
+    Q, _ = np.linalg.qr(h[first].T)
+    Q *= np.sign(np.diag(h[first] @ Q))
+    Q[:, 2] *= np.sign(np.linalg.det(Q))
+    R = np.empty((3, 3))
+    R[first] = Q.T
+    standard = h @ R.T
+    standard[np.ix_(first, first)] = np.tril(standard[np.ix_(first, first)])  # rounding
+    return standard, R
 
 
 def cell_map(parent: npt.ArrayLike, child: npt.ArrayLike) -> np.ndarray:

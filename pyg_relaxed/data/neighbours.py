@@ -75,7 +75,7 @@ def _search(
     check_cell(box, periodic)
     if len(points) == 0:
         return torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
-    box = _complete(box, periodic)
+    box = complete_cell(box, periodic)
     # Far from the cell the differences of positions lose digits: bring every atom home first, undo it in the shifts.
     home = np.where(periodic, np.floor(points @ np.linalg.inv(box)), 0.0)
     search = NeighborList(cutoff=float(cutoff), full_list=True)
@@ -121,8 +121,17 @@ def _begins(batch: np.ndarray, num_atoms: int, num_cells: int, num_pbc: int) -> 
     return np.searchsorted(batch, np.arange(num_cells + 1))
 
 
-def _complete(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
-    """Put unit vectors normal to the periodic rows in place of the others, which may be zero, parallel or anything."""
+def complete_cell(cell: np.ndarray, pbc: np.ndarray) -> np.ndarray:
+    """Put unit vectors normal to the periodic rows in place of the others, which may be zero, parallel or anything.
+
+    Args:
+        cell: Lattice vectors as rows, shape ``[3, 3]``, in Å.
+        pbc: Periodic along each lattice vector, shape ``[3]``.
+
+    Example:
+        >>> abs(complete_cell(np.diag([2.0, 3.0, 0.0]), np.array([True, True, False]))).tolist()
+        [[2.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     cell = cell * pbc[:, None]
     _, _, vh = np.linalg.svd(cell)
     cell[~pbc] = vh[int(pbc.sum()) :]
