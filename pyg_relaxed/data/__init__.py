@@ -7,6 +7,7 @@ from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
 from .neighbours import neighbour_list
 from .rotation import align_to, rotate
 from .skin import SkinNeighbourList
+from .voigt import from_voigt, to_voigt
 
 __all__ = [
     "FRAMES",
@@ -24,6 +25,7 @@ __all__ = [
     "edge_vectors",
     "encode",
     "frame_of_file",
+    "from_voigt",
     "is_standard_cell",
     "level_of",
     "neighbour_list",
@@ -32,4 +34,5 @@ __all__ = [
     "standard_form",
     "to_numpy",
     "to_tensor",
+    "to_voigt",
 ]

@@ -1,5 +1,6 @@
 """Mathematics: relaxed weights, their contraction with Clebsch-Gordan coefficients, point groups, invariants."""
 
+from .cartesian import CartesianTensor
 from .contraction import ThetaContraction
 from .invariants import generators, invariants, projector, representation
 from .linear import RelaxedLinear
@@ -7,6 +8,7 @@ from .point_groups import PointGroup, point_group
 from .weights import RelaxedWeights, theta_irreps
 
 __all__ = [
+    "CartesianTensor",
     "PointGroup",
     "RelaxedLinear",
     "RelaxedWeights",
