@@ -1,7 +1,16 @@
 """What a structure is: its attributes, its graph, its neighbours, its frame."""
 
 from .arrays import decode, encode, to_numpy, to_tensor
-from .frame import FRAMES, Frame, cell_map, frame_of_file, is_standard_cell, polar_decomposition, standard_form
+from .frame import (
+    FRAMES,
+    Frame,
+    FrameWarning,
+    cell_map,
+    frame_of_file,
+    is_standard_cell,
+    polar_decomposition,
+    standard_form,
+)
 from .graph import AtomicData, build_graph, edge_vectors
 from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
 from .neighbours import neighbour_list
@@ -16,6 +25,7 @@ __all__ = [
     "SITE_PREFIX",
     "AtomicData",
     "Frame",
+    "FrameWarning",
     "Key",
     "SkinNeighbourList",
     "align_to",

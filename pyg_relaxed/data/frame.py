@@ -33,6 +33,10 @@ _FIRST: Final = {"ase": (0, 1, 2), "pymatgen": (2, 0, 1)}  # even permutations: 
 _STANDARD_NAMES: Final = ("lammps-data", "data.", "lmp.")
 
 
+class FrameWarning(UserWarning):
+    """What depends on the axes is computed in axes that a reader has rebuilt."""
+
+
 def frame_of_file(path: str | Path) -> Frame:
     """Guess from its name whether a file keeps the Cartesian axes.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -53,10 +55,12 @@ def neighbour_list(
     else:
         boxes, periodic = boxes.reshape(-1, 3, 3), periodic.reshape(-1, 3)
         begins = _begins(to_numpy(batch), len(points), len(boxes), len(periodic))
-        parts = [
-            _search(points[begin:end], box, along, cutoff, offset=begin)
-            for begin, end, box, along in zip(begins[:-1], begins[1:], boxes, periodic, strict=True)
-        ]
+        parts = []
+        for n, (begin, end) in enumerate(pairwise(begins)):
+            try:
+                parts.append(_search(points[begin:end], boxes[n], periodic[n], cutoff, offset=begin))
+            except ValueError as error:
+                raise ValueError(f"structure {n} of the batch: {error}") from None
         # an empty batch has no part
         found = (
             torch.cat([torch.empty(2, 0, dtype=torch.int64), *(edge_index for edge_index, _ in parts)], dim=1),

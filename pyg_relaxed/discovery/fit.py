@@ -82,7 +82,8 @@ def fit_distortion(
             use. (default: all of it)
         on_step (callable, optional): Called after each step, polishing counts as one.
     """
-    graph = from_ase(mapping.parent, cutoff=cutoff, dtype=torch.float64, extras=False)
+    # The child has been turned into these axes, wherever they come from.
+    graph = from_ase(mapping.parent, cutoff=cutoff, dtype=torch.float64, frame="cartesian", extras=False)
     neighbours = max(1.0, graph.edge_index.shape[1] / len(graph.z))
     with torch.random.fork_rng(devices=[]), default_dtype(torch.float64):
         torch.manual_seed(seed)

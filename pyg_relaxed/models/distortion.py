@@ -13,6 +13,7 @@ from ..checks import check_species
 from ..compat import o3
 from ..o3.constants import ExactConstants
 from ..o3.contraction import clebsch_gordan
+from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ class RelaxedDistortion(ExactConstants):
         - **output:** ``{"displacement": [N, 3] in Å, mean zero over a graph, "strain": [B, 3, 3], symmetric}``
 
     Raises:
-        ValueError: If the graph holds a species the network does not know.
+        ValueError: If the graph holds a species the network does not know; with ``strict_frame`` also if its axes were
+            rebuilt and theta breaks symmetry, which brings a :class:`~pyg_relaxed.data.FrameWarning` otherwise.
     """
 
     change_of_basis: Tensor
     species: Tensor
+    strict_frame = False
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class RelaxedDistortion(ExactConstants):
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return displacements and strain."""
         check_species(data.z, self.species)
+        check_axes(self, data)
         batch = data.get("batch")
         batch = torch.zeros_like(data.z) if batch is None else batch
         one_hot = (data.z[:, None] == self.species).to(data.pos.dtype)

@@ -17,6 +17,7 @@ from ..nn import EdgeEmbedding, RelaxedInteraction
 from ..o3 import RelaxedWeights
 from ..o3.layout import ChangeOfLayout
 from ..o3.linear import Linear, as_weights
+from .axes import check_axes
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
@@ -55,7 +56,10 @@ class RelaxedE3NN(torch.nn.Module):
         - **output:** ``[N, irreps_out.dim]``, or ``[B, irreps_out.dim]`` if pooled
 
     Raises:
-        ValueError: If an input is missing or has a wrong shape, or no path leads to ``irreps_out``.
+        ValueError: If an input is missing or has a wrong shape, or no path leads to ``irreps_out``; with
+            ``strict_frame`` also if the axes of a graph were rebuilt and theta breaks symmetry.
+
+    A graph with ``frame="standard"`` brings a :class:`~pyg_relaxed.data.FrameWarning` once theta breaks symmetry.
 
     Example::
 
@@ -65,6 +69,8 @@ class RelaxedE3NN(torch.nn.Module):
         >>> net(torch.ones(2, 2), edge_index, edge_vec).shape
         torch.Size([2, 3])
     """
+
+    strict_frame = False
 
     def __init__(
         self,
@@ -171,6 +177,7 @@ class RelaxedE3NN(torch.nn.Module):
         else:
             if data.x is None or ("edge_vec" not in data and data.pos is None):
                 raise ValueError(f"the graph needs 'x' and 'pos' or 'edge_vec' (it has {', '.join(data.keys())})")
+            check_axes(self, data)
             x, edge_index, batch, u = data.x, data.edge_index, data.get("batch"), data.get("u")
             edge_vec = data.edge_vec if "edge_vec" in data else edge_vectors(data)
         if edge_index is None or edge_vec is None:

@@ -68,6 +68,48 @@ def test_against_ase(pbc):
         assert as_tuples(*neighbour_list(pos, cell, pbc, 2.0)) == expected
 
 
+def skewed_structure(seed):
+    """Angles of 10 to 170 degrees, edges from flat to long, either handedness, 1 to 8 atoms anywhere."""
+    rng = np.random.default_rng([1, seed])
+    pbc = np.array(PBC[seed % len(PBC)])
+    while True:
+        lengths, angles = rng.uniform(0.8, 6.0, 3), np.radians(rng.uniform(10.0, 170.0, 3))
+        G = np.cos([[0, angles[2], angles[1]], [angles[2], 0, angles[0]], [angles[1], angles[0], 0]])
+        G[np.diag_indices(3)] = 1.0
+        if np.linalg.eigvalsh(G).min() < 1e-3:  # three angles that close no cell
+            continue
+        turned, _ = np.linalg.qr(rng.normal(size=(3, 3)))  # of either determinant
+        cell = lengths[:, None] * np.linalg.cholesky(G) @ turned
+        num_atoms = int(rng.integers(1, 9))
+        pos = rng.uniform(-1.5, 2.5, (num_atoms, 3)) @ cell
+        cutoff = rng.uniform(0.3, 1.3) * lengths.max()
+        if np.prod(2 * reach_of(pos, cell, pbc, cutoff) + 1) * num_atoms**2 < 3e5:
+            return pos, cell, pbc, cutoff
+
+
+def reach_of(pos, cell, pbc, cutoff):
+    """How many images along each vector can matter, for any two atoms wherever they lie."""
+    reach = np.zeros(3, dtype=int)
+    extent = cutoff + max(np.linalg.norm(a - b) for a in pos for b in pos)
+    reach[pbc] = np.ceil(extent * np.linalg.norm(np.linalg.pinv(cell[pbc]), axis=0))
+    return reach
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_skewed_cells_against_brute_force(block):
+    """Two thousand of them."""
+    for seed in range(250 * block, 250 * block + 250):
+        pos, cell, pbc, cutoff = skewed_structure(seed)
+        shifts = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach_of(pos, cell, pbc, cutoff)], indexing="ij"))
+        shifts = shifts.reshape(3, -1).T
+        distances = np.linalg.norm((pos[None] - pos[:, None])[:, :, None] + shifts @ cell, axis=-1)
+        near = (distances < cutoff) & ((np.eye(len(pos)) == 0)[:, :, None] | shifts.any(axis=1))
+        i, j, s = np.nonzero(near)
+        edge_index, edge_cell_shift = neighbour_list(pos, cell, pbc, cutoff)
+        assert edge_index.numpy().tolist() == [j.tolist(), i.tolist()], seed
+        assert np.array_equal(edge_cell_shift.numpy(), shifts[s]), seed
+
+
 def test_both_directions():
     pos, cell, _ = random_structure(3)
     edges = set(as_tuples(*neighbour_list(pos, cell, [True, True, False], 4.0)))
@@ -209,6 +251,15 @@ def test_batch(batch, message):
     pos = [[0.0, 0, 0], [3.0, 0, 0], [6.0, 0, 0]]
     with pytest.raises(ValueError, match=message):
         neighbour_list(pos, np.stack([np.eye(3)] * 2), np.zeros((2, 3), dtype=bool), 1.5, batch)
+
+
+def test_errors_of_a_batch_name_the_structure():
+    pos, batch = [[0.0, 0, 0], [3.0, 0, 0], [3.0, 0, 1e-4]], [0, 1, 1]
+    cell, pbc = np.stack([np.eye(3), np.zeros((3, 3))]), np.zeros((2, 3), dtype=bool)
+    with pytest.raises(ValueError, match="structure 1 of the batch: atoms 0 and 1 are"):
+        neighbour_list(pos, cell, pbc, 1.5, batch)
+    with pytest.raises(ValueError, match="structure 1 of the batch: 'pbc' is"):
+        neighbour_list(pos, cell, ~pbc, 1.5, batch)
 
 
 @given(st.lists(st.tuples(*[st.integers(-(2**bits), 2**bits) for bits in (9, 20, 40)]), max_size=20), st.integers(1, 3))
