@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_relaxed.data import neighbour_list
-from pyg_relaxed.data.neighbours import _order
+from pyg_relaxed.data.neighbours import _sorted
 
 PBC = list(product([False, True], repeat=3))
 
@@ -263,7 +263,6 @@ def test_errors_of_a_batch_name_the_structure():
 
 
 @given(st.lists(st.tuples(*[st.integers(-(2**bits), 2**bits) for bits in (9, 20, 40)]), max_size=20), st.integers(1, 3))
-def test_order_by_columns(rows, num_columns):
+def test_rows_sorted_by_columns(rows, num_columns):
     columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T[:num_columns]  # three columns do not fit one number
-    order = _order(*columns)
-    assert columns.T[order].tolist() == sorted(columns.T.tolist())
+    assert np.array(_sorted(list(columns))).T.tolist() == sorted(columns.T.tolist())
