@@ -20,14 +20,16 @@ PACKAGES = ("torch", "torch-geometric", "e3nn", "cuequivariance-torch", "nequip"
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Return the seconds of a call of each case in each round.
 
-    Every round has its turn of every case: so many calls that they take a tenth of a second. The first round does not
-    count.
+    Every round has its turn of every case: so many calls that they take a tenth of a second, after one that does not
+    count. That one gives back to the system, or takes from it, what memory the case before has left, and fills the
+    caches. The first round does not count either.
     """
     calls = dict.fromkeys(cases, 1)
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for counts in [False] + [True] * rounds:
         for name, case in cases.items():
             gc.collect()
+            case()  # the first of all compiles and sorts
             begin = time.perf_counter()
             for _ in range(calls[name]):
                 case()
@@ -35,10 +37,7 @@ def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
             if counts:
                 seconds[name].append(duration)
             else:
-                case()  # the first call compiles and sorts
-                begin = time.perf_counter()
-                case()
-                calls[name] = max(1, round(TURN / (time.perf_counter() - begin)))
+                calls[name] = max(1, round(TURN / duration))
     return seconds
 
 

@@ -24,6 +24,7 @@ from pyg_relaxed.kernels.cpu import (
     splined,
     to_edges,
     to_inputs,
+    to_inputs_backward,
     to_receivers,
     to_senders,
 )
@@ -189,6 +190,24 @@ def test_gradcheck(layout):
     assert torch.autograd.gradgradcheck(lambda x, sh, t, *M: op.networked(x, sh, t, M, edge_index), [x, sh, *network])
 
 
+@pytest.mark.parametrize(
+    "needed", [(True, True, True), (True, False, False), (False, True, False), (True, True, False)]
+)
+def test_third_derivatives(needed):
+    compiled, reference = operators("2x0e+1x1o", "0e+1o", lmax=1)
+    arguments, edge_index = inputs(compiled, 3, 3, 5, torch.float64)
+    results = []
+    for op in (compiled, reference):
+        leaves = [t.clone().requires_grad_(need) for t, need in zip(arguments, needed, strict=True)]
+        wanted = [t for t in leaves if t.requires_grad]
+        total = op(*leaves, edge_index).pow(4).sum()
+        for _ in range(3):
+            first = torch.autograd.grad(total, wanted, create_graph=True)
+            total = sum(t.square().sum() for t in first)
+        results.append(first)
+    assert_same(*results, TOLERANCE[torch.float64])
+
+
 def test_operators_keep_the_rules_of_torch():
     op = TensorProductConv("2x0e+1x1o", "0e+1o", lmax=1, backend="cpu")
     arguments, edge_index = inputs(op, 3, 4, 5, torch.float32)
@@ -199,6 +218,8 @@ def test_operators_keep_the_rules_of_torch():
     torch.library.opcheck(to_senders, (g, sh, w, order, 3, *rest))
     torch.library.opcheck(to_edges, (x, sh, w, g, order, True, *rest))
     torch.library.opcheck(to_inputs, (g, x, sh, w, order, True, *rest))
+    v = [torch.randn_like(t, requires_grad=True) for t in (x, sh, w)]
+    torch.library.opcheck(to_inputs_backward, (*v, g, x, sh, w, order, [True, True, True, True], *rest))
     widths = [2, 3, op.weight_numel]
     t, *M = layers(5, widths, torch.float32)
     t, M = t.requires_grad_(), torch.cat([matrix.flatten() for matrix in M]).requires_grad_()

@@ -2,7 +2,7 @@
 
 from .compiler import CompilerError, find_compiler
 from .networked import networked
-from .ops import to_edges, to_inputs, to_receivers, to_senders
+from .ops import to_edges, to_inputs, to_inputs_backward, to_receivers, to_senders
 from .sorting import sorted_edges
 from .splined import splined
 
@@ -14,6 +14,7 @@ __all__ = [
     "splined",
     "to_edges",
     "to_inputs",
+    "to_inputs_backward",
     "to_receivers",
     "to_senders",
 ]

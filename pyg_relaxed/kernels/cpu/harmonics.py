@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...compat import o3
 from ...o3.contraction import clebsch_gordan
+from .higher import gradients
 from .library import run, worker
 from .memory import empty
 from .source import TYPES
@@ -151,15 +152,13 @@ def _triple_backward(ctx: Any, *w: Tensor) -> tuple[Tensor | None, ...]:
     """Return third derivatives, seldom asked for, by those of e3nn's harmonics."""
     if ctx.lmax == 0:
         return None, None, None, None
-    again = torch.is_grad_enabled()
-    with torch.enable_grad():
-        # Aliases: g and q may depend on v themselves, which is not asked for here.
-        inputs = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in ctx.saved_tensors]
-        q, v, g = inputs
+
+    def run(q: Tensor, v: Tensor, g: Tensor) -> tuple[Tensor, ...]:
         y = o3.spherical_harmonics(list(range(ctx.lmax + 1)), v, normalize=True, normalization="component")
         (dv,) = torch.autograd.grad(y, v, g, create_graph=True)
-        outputs = torch.autograd.grad(dv, (v, g), q, create_graph=True)
-        return *torch.autograd.grad(outputs, inputs, w, create_graph=again, allow_unused=True), None
+        return torch.autograd.grad(dv, (v, g), q, create_graph=True)
+
+    return *gradients(run, ctx.saved_tensors, w), None
 
 
 harmonics.register_autograd(_backward, setup_context=_keep)

@@ -104,25 +104,18 @@ def networked_double_backward(
     sums, split = library(spec, x.dtype), Order(order, len(sh), len(g))
     x, vx, g = sums.ir_mul("in", x, mul_ir), sums.ir_mul("in", vx, mul_ir), sums.ir_mul("out", g, mul_ir)
     sh, vsh, t, vt = sh.contiguous(), vsh.contiguous(), t.contiguous(), vt.contiguous()
-    dg, dx, dt, dM = empty_like(g), empty_like(x).zero_(), empty_like(t), torch.zeros_like(M)
-    dsh, dsh_x, unused = empty_like(sh), empty_like(sh), empty_like(sh)
+    dg, dx, dsh, dt = empty_like(g), empty_like(x).zero_(), empty_like(sh), empty_like(t)
+    dM = torch.zeros_like(M)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths)
     vmatrices = layers.matrices(vM.contiguous(), widths) if vM.numel() else []
     for part, (w, vw, dw, dvw) in _parts(split, widths[-1], t.dtype, 4):
         made = layers.forward(part.take(t), matrices, w)
         dotted = layers.tangent(*made, matrices, part.take(vt), vmatrices, vw)
-        sums.receivers(dg, split, part.rows, x=vx, sh=sh, w=w)
-        sums.receivers(dg, split, part.rows, x=x, sh=vsh, w=w, add=True)
-        sums.receivers(dg, split, part.rows, x=x, sh=sh, w=vw, add=True)
-        sums.senders_of_part(dx, split, part.edges, g=g, sh=vsh, w=w)
-        sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=vw)
-        # The derivative in the weights along vx and vsh, that along vw, and what vw itself multiplies.
-        sums.edges(split, part.rows, x=vx, sh=sh, w=w, g=g, dsh=dsh_x, dw=dvw)
-        sums.edges(split, part.rows, x=x, sh=vsh, w=vw, g=g, dsh=dsh, dw=dw)
-        dw += dvw
-        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=unused, dw=dvw)
+        sums.receivers(dg, split, part.rows, x=(vx, x, x), sh=(sh, vsh, sh), w=(w, w, vw))
+        sums.senders_of_part(dx, split, part.edges, g=g, sh=(vsh, sh), w=(w, vw))
+        sums.edges(split, part.rows, x=(vx, x), sh=(sh, vsh), w=(w, vw), g=g, dsh=dsh, dw=dw)
+        sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dw=dvw)  # what vw itself multiplies
         part.put(dt, layers.backward_of_tangent(made, dotted, matrices, vmatrices, dw, dvw, dmatrices, part.target(dt)))
-    dsh += dsh_x
     if mul_ir:
         dg, dx = sums.transpose("out_to_mul_ir", dg), sums.transpose("in_to_mul_ir", dx)
     return dg, dx, dsh, dt, dM

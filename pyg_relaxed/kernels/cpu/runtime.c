@@ -5,6 +5,7 @@
  *   senders     y_j = sum over edges out of j of  g sh w
  *   edges       dsh_e = x w g,  dw_e = x sh g
  *
+ * A second derivative is a sum of several such terms, with other x, sh and w in each: one pass over the edges makes it.
  * The weights w are given, or a part of them at a time, or come from a table of splines over the length of the edge.
  * Rows are cut into tasks of equal numbers of edges that threads take in turn. Each row belongs to one task, so a sum
  * does not depend on the number of threads (the order in which parts are added does, as sort.c makes them). Inside,
@@ -23,16 +24,19 @@ static void prefetch(const real *row, size_t length) {
 /* The last four turn rows of x or g from e3nn's layout to channels innermost, or back, and write them to y. */
 enum { RECEIVERS, SENDERS, EDGES, SENDERS_OF_PART, IN_TO_IR_MUL, OUT_TO_IR_MUL, IN_TO_MUL_IR, OUT_TO_MUL_IR };
 
+#define TERMS 3 /* at most */
+
 typedef struct {
     int64_t kind, first, last;      /* which sum, over which rows (of a part: over which of its edges) */
     int64_t mul_ir;                 /* whether rows of this sum are in e3nn's layout; those of the other ends never are */
     int64_t part;                   /* whether w and dw have rows for the edges of this sum alone, in their order */
-    int64_t add;                    /* whether to add to y */
+    int64_t terms;                  /* how many of x, sh and w there are */
     const int64_t *sender, *receiver; /* edges: as in edge_index */
     const int64_t *edge, *ptr;      /* edges: row by row; rows + 1: where the edges of each row begin */
     const int64_t *by_sender;       /* edges: of each part, places in edge, sorted by sender */
-    const real *x, *sh, *w, *g;
-    real *y, *dsh, *dw;
+    const real *x[TERMS], *sh[TERMS], *w[TERMS], *g;
+    real *y, *dsh, *dw;             /* dsh and dw may be missing */
+    real *turned;                   /* edges: where to leave rows of g with channels innermost, if not missing */
     const real *length, *table;     /* edges: their lengths; knots x 2 x WEIGHTS: values and slopes of w, instead of w */
     real *dlength;
     int64_t knots;
@@ -59,20 +63,20 @@ static const real *from_table(const Sum *s, int64_t e, int derivative, real *res
 }
 
 /* The weights of edge e, the k-th in the order of this sum. */
-static const real *weights(const Sum *s, int64_t e, int64_t k, real *buffer) {
+static const real *weights(const Sum *s, int term, int64_t e, int64_t k, real *buffer) {
     if (s->table) return from_table(s, e, 0, buffer);
-    if (s->part) return s->w + WEIGHTS * k;
-    prefetch(s->w + WEIGHTS * s->edge[k + AHEAD < s->edges ? k + AHEAD : k], WEIGHTS);
-    return s->w + WEIGHTS * e;
+    if (s->part) return s->w[term] + WEIGHTS * k;
+    prefetch(s->w[term] + WEIGHTS * s->edge[k + AHEAD < s->edges ? k + AHEAD : k], WEIGHTS);
+    return s->w[term] + WEIGHTS * e;
 }
 
 static void row_of_receivers(const Sum *s, int64_t row) {
     real local[DIM_OUT], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_OUT;
-    if (!s->add) memset(y, 0, DIM_OUT * sizeof(real));
+    memset(y, 0, DIM_OUT * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
-        const int64_t e = s->edge[k];
-        const real *w = weights(s, e, s->part ? k - s->ptr[s->first] : k, buffer);
-        edge_to_receiver(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, y);
+        const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
+        for (int t = 0; t < s->terms; t++)
+            edge_to_receiver(s->x[t] + s->sender[e] * DIM_IN, s->sh[t] + e * DIM_SH, weights(s, t, e, n, buffer), y);
     }
     if (s->mul_ir) out_to_mul_ir(y, s->y + row * DIM_OUT);
 }
@@ -82,43 +86,55 @@ static void row_of_senders(const Sum *s, int64_t row) {
     memset(y, 0, DIM_IN * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k];
-        const real *w = weights(s, e, k, buffer);
-        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, w, y);
+        for (int t = 0; t < s->terms; t++)
+            edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh[t] + e * DIM_SH, weights(s, t, e, k, buffer), y);
     }
     if (s->mul_ir) in_to_mul_ir(y, s->y + row * DIM_IN);
 }
 
 /* The weights of the k-th edge, by sender, of a part. */
-static const real *of_part(const Sum *s, int64_t k) {
+static const real *of_part(const Sum *s, int term, int64_t k) {
     const int64_t place = s->by_sender[k];
-    return s->w + WEIGHTS * (s->part ? place - s->first : s->edge[place]);
+    return s->w[term] + WEIGHTS * (s->part ? place - s->first : s->edge[place]);
 }
 
 /* What the edges of a part, from the k-th on, add to their senders. */
 static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
     for (; k < last; k++) {
         const int64_t e = s->edge[s->by_sender[k]];
-        prefetch(of_part(s, k + AHEAD < last ? k + AHEAD : k), WEIGHTS);
-        edge_to_sender(s->g + s->receiver[e] * DIM_OUT, s->sh + e * DIM_SH, of_part(s, k), s->y + s->sender[e] * DIM_IN);
+        const real *g = s->g + s->receiver[e] * DIM_OUT;
+        for (int t = 0; t < s->terms; t++) {
+            prefetch(of_part(s, t, k + AHEAD < last ? k + AHEAD : k), WEIGHTS);
+            edge_to_sender(g, s->sh[t] + e * DIM_SH, of_part(s, t, k), s->y + s->sender[e] * DIM_IN);
+        }
     }
 }
 
 static void row_of_edges(const Sum *s, int64_t row) {
-    real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS];
+    real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS], dw_of_term[WEIGHTS];
     const real *g = s->g + row * DIM_OUT;
-    if (s->mul_ir) out_to_ir_mul(g, local), g = local;
+    if (s->mul_ir) {
+        real *turned = s->turned ? s->turned + row * DIM_OUT : local;
+        out_to_ir_mul(g, turned), g = turned;
+    }
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
-        const real *w = weights(s, e, n, buffer);
-        real *dw = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
+        real *restrict dw = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
         memset(channels, 0, sizeof channels);
-        edge_to_edge(s->x + s->sender[e] * DIM_IN, s->sh + e * DIM_SH, w, g, channels, dw);
-        for (int b = 0; b < DIM_SH; b++) {
-            real total = 0;
-            _Pragma("omp simd reduction(+ : total)")
-            for (int u = 0; u < CHANNELS; u++) total += channels[b * CHANNELS + u];
-            s->dsh[e * DIM_SH + b] = total;
+        for (int t = 0; t < s->terms; t++) {
+            const real *x = s->x[t] + s->sender[e] * DIM_IN, *w = weights(s, t, e, n, buffer);
+            edge_to_edge(x, s->sh[t] + e * DIM_SH, w, g, channels, t == 0 ? dw : dw_of_term);
+            if (t == 0) continue;
+            VECTORISE
+            for (int i = 0; i < WEIGHTS; i++) dw[i] += dw_of_term[i];
         }
+        if (s->dsh)
+            for (int b = 0; b < DIM_SH; b++) {
+                real total = 0;
+                _Pragma("omp simd reduction(+ : total)")
+                for (int u = 0; u < CHANNELS; u++) total += channels[b * CHANNELS + u];
+                s->dsh[e * DIM_SH + b] = total;
+            }
         if (s->dlength) {
             const real *slope = from_table(s, e, 1, buffer);
             real total = 0;
@@ -134,9 +150,9 @@ static void one_row(const Sum *s, int64_t row) {
     case RECEIVERS: row_of_receivers(s, row); break;
     case SENDERS: row_of_senders(s, row); break;
     case EDGES: row_of_edges(s, row); break;
-    case IN_TO_IR_MUL: in_to_ir_mul(s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case IN_TO_IR_MUL: in_to_ir_mul(s->x[0] + row * DIM_IN, s->y + row * DIM_IN); break;
     case OUT_TO_IR_MUL: out_to_ir_mul(s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
-    case IN_TO_MUL_IR: in_to_mul_ir(s->x + row * DIM_IN, s->y + row * DIM_IN); break;
+    case IN_TO_MUL_IR: in_to_mul_ir(s->x[0] + row * DIM_IN, s->y + row * DIM_IN); break;
     case OUT_TO_MUL_IR: out_to_mul_ir(s->g + row * DIM_OUT, s->y + row * DIM_OUT); break;
     }
 }

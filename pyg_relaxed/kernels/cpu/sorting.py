@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,18 +61,31 @@ class Part:
 
 def parts_of(order: Order) -> Iterator[Part]:
     """Yield the parts of ``sort.c``: receivers whose edges begin within the same multiple of its ``part``."""
-    E, N = order.num_edges, order.num_receivers
-    is_sorted, size = order.tensor[-2:].tolist()
-    by_receiver, receiver_ptr = order.tensor[2 * E : 3 * E], order.tensor[5 * E : 5 * E + N + 1]
-    rows = torch.searchsorted(receiver_ptr[:-1], size * torch.arange(E // size + 2)).tolist()
-    rows[-1] = N
-    edges = receiver_ptr[rows].tolist()
-    for n in range(len(rows) - 1):
-        of_part = range(edges[n], edges[n + 1])
-        index = None if is_sorted else by_receiver[of_part.start : of_part.stop]
-        yield Part(range(rows[n], rows[n + 1]), of_part, index)
+    by_receiver = order.tensor[2 * order.num_edges : 3 * order.num_edges]
+    is_sorted, ranges = _ranges_of(order)
+    for rows, edges in ranges:
+        yield Part(rows, edges, None if is_sorted else by_receiver[edges.start : edges.stop])
 
 
+def _ranges_of(order: Order) -> tuple[bool, list[tuple[range, range]]]:
+    """Return whether edges are sorted and the rows and edges of each part, found once for each order."""
+    known = _ranges.get(order.tensor)
+    if known is None:
+        E, N = order.num_edges, order.num_receivers
+        is_sorted, size = order.tensor[-2:].tolist()
+        receiver_ptr = order.tensor[5 * E : 5 * E + N + 1]
+        rows = torch.searchsorted(receiver_ptr[:-1], size * torch.arange(E // size + 2)).tolist()
+        rows[-1] = N
+        edges = receiver_ptr[rows].tolist()
+        known = (
+            bool(is_sorted),
+            [(range(*r), range(*e)) for r, e in zip(pairwise(rows), pairwise(edges), strict=True)],
+        )
+        _ranges[order.tensor] = known
+    return known
+
+
+_ranges = WeakTensorKeyDictionary()  # order -> is it sorted, ranges of its parts
 _known = WeakTensorKeyDictionary()  # edge_index -> (what the order depends on, order)
 
 

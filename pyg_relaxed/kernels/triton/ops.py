@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ..cpu import ops
@@ -41,3 +43,9 @@ def to_inputs(
     g, x, sh, w = (t.contiguous() for t in (g, x, sh, w))
     sums = kernels(spec, mul_ir)
     return sums.to_senders(g, sh, w, order, len(x)), *sums.to_edges(x, sh, w, g, order, want_w)
+
+
+@ops.to_inputs_backward.register_kernel("cuda")
+def to_inputs_backward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivatives of :func:`to_inputs` along directions, by a kernel for each term."""
+    return ops.term_by_term(*inputs)
