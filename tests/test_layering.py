@@ -23,7 +23,7 @@ ALLOWED = {
     "structures": BOTTOM,
     "adapters": BOTTOM | {"data"},
     "transforms": BOTTOM | {"data"},
-    "datasets": BOTTOM | {"data"},
+    "datasets": BOTTOM | {"data", "adapters"},
     "nn": BOTTOM | {"o3", "kernels"},
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},
     "surgery": BOTTOM | {"o3"},

@@ -3,5 +3,16 @@
 from .ase import from_ase, to_ase
 from .files import as_atoms, read_structure
 from .pymatgen import from_pymatgen, to_pymatgen
+from .sources import Source, as_graph, open_source
 
-__all__ = ["as_atoms", "from_ase", "from_pymatgen", "read_structure", "to_ase", "to_pymatgen"]
+__all__ = [
+    "Source",
+    "as_atoms",
+    "as_graph",
+    "from_ase",
+    "from_pymatgen",
+    "open_source",
+    "read_structure",
+    "to_ase",
+    "to_pymatgen",
+]

@@ -14,6 +14,7 @@ from .frame import (
 from .graph import AtomicData, build_graph, edge_vectors
 from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
 from .neighbours import neighbour_list
+from .packing import pack, unpack
 from .rotation import align_to, rotate
 from .skin import SkinNeighbourList
 from .voigt import from_voigt, to_voigt
@@ -39,10 +40,12 @@ __all__ = [
     "is_standard_cell",
     "level_of",
     "neighbour_list",
+    "pack",
     "polar_decomposition",
     "rotate",
     "standard_form",
     "to_numpy",
     "to_tensor",
     "to_voigt",
+    "unpack",
 ]

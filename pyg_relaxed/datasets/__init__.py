@@ -1,5 +1,16 @@
-"""Data sets whose symmetry is known beforehand: shapes of vertices, a particle in fields."""
+"""Data sets: structures of files and databases; and some whose symmetry is known beforehand, shapes and fields."""
 
 from . import fields, shapes
+from .atoms import AtomsDataset
+from .splits import composition, prototype, split_groups
+from .statistics import Statistics
 
-__all__ = ["fields", "shapes"]
+__all__ = [
+    "AtomsDataset",
+    "Statistics",
+    "composition",
+    "fields",
+    "prototype",
+    "shapes",
+    "split_groups",
+]

@@ -1,0 +1,388 @@
+"""Data sets of structures: every source, the cache, what goes wrong, labels, parts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from pymatgen.core import Molecule, Structure
+from torch_geometric.loader import DataLoader
+from torch_geometric.transforms import BaseTransform
+
+from pyg_relaxed import from_ase, structures
+from pyg_relaxed.adapters import open_source
+from pyg_relaxed.datasets import AtomsDataset
+
+CUTOFF = 4.0
+
+
+def labelled(number=6, elements=("Cu", "Au")):
+    """Return crystals with energies, forces and stresses of EMT."""
+    found = []
+    for n in range(number):
+        atoms = bulk(elements[n % len(elements)], cubic=True) * (1, 1, 1 + n % 2)
+        atoms.rattle(0.05, seed=n)
+        atoms.calc = EMT()
+        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        found.append(atoms)
+    return found
+
+
+def dataset(source, *args, **kwargs):
+    return AtomsDataset(source, CUTOFF, *args, progress=False, dtype=torch.float64, **kwargs)
+
+
+def assert_equal(found, expected):
+    """Check graphs, up to attributes that a file cannot keep."""
+    assert len(found) == len(expected)
+    for graph, wanted in zip(found, expected, strict=True):
+        for name in ("z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "energy", "forces", "stress"):
+            torch.testing.assert_close(graph[name], wanted[name], rtol=0, atol=1e-7, msg=name)
+
+
+@pytest.fixture
+def graphs():
+    return [from_ase(atoms, CUTOFF, torch.float64) for atoms in labelled()]
+
+
+def write_extxyz(path):
+    ase.io.write(path / "all.extxyz", labelled(), format="extxyz", columns=["symbols", "positions", "forces"])
+    return path / "all.extxyz"
+
+
+def write_traj(path):
+    ase.io.write(path / "all.traj", labelled())
+    return path / "all.traj"
+
+
+def write_db(path):
+    with connect(path / "all.db", append=False) as db:
+        for atoms in labelled():
+            db.write(atoms)
+    return path / "all.db"
+
+
+def write_folder(path):
+    folder = path / "folder" / "inner"
+    folder.mkdir(parents=True)
+    for n, atoms in enumerate(labelled()):
+        ase.io.write(folder / f"{n}.traj", atoms)
+    (path / "folder" / "README.txt").write_text("no structure")
+    return path / "folder"
+
+
+def in_memory(path):
+    return labelled()
+
+
+@pytest.mark.parametrize("write", [write_extxyz, write_traj, write_db, write_folder, in_memory])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_every_source_gives_the_graphs_of_the_adapter(write, on_disk, graphs, tmp_path):
+    source = write(tmp_path)
+    found = dataset(source, root=tmp_path / "processed" if on_disk else None, in_memory=not on_disk)
+    assert_equal(list(found), graphs)
+
+
+def test_a_folder_of_cif_and_poscar_is_read_file_by_file(tmp_path):
+    for n, name in enumerate(["BaTiO3_P4mm", "BaTiO3_R3m"]):
+        ase.io.write(tmp_path / f"{n}.cif", structures.load(name))
+        ase.io.write(tmp_path / f"POSCAR_{n}", structures.load(name), format="vasp")
+    found = dataset(tmp_path)
+    assert [graph.frame for graph in found] == ["standard", "standard", "cartesian", "cartesian"]
+    assert [Path(found.place(n)).name for n in range(4)] == ["0.cif", "1.cif", "POSCAR_0", "POSCAR_1"]
+
+
+@pytest.mark.parametrize("form", ["one", "list", "by name", "documents"])
+def test_json_of_pymatgen(form, tmp_path):
+    crystal = Structure([[4, 0, 0], [0, 4, 0], [0, 0, 4]], ["Ba", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]]).as_dict()
+    water = Molecule(["O", "H"], [[0, 0, 0], [0, 0, 1]]).as_dict()
+    content = {
+        "one": crystal,
+        "list": [crystal, water],
+        "by name": {"mp-1": crystal, "mp-2": water},
+        "documents": [{"structure": crystal, "energy": -3.0, "material_id": "mp-1"}, {"structure": water}],
+    }[form]
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    found = dataset(tmp_path / "all.json")
+    assert [graph.num_nodes for graph in found] == ([2] if form == "one" else [2, 2])
+    assert found[0].pbc.all()
+    assert ("mp-1" in found.place(0)) == (form == "by name")
+    assert found.count_labels() == ({"energy": 1} if form == "documents" else {})
+
+
+def test_json_cannot_name_what_is_imported(tmp_path):
+    (tmp_path / "all.json").write_text(json.dumps([{"@module": "os", "@class": "system", "command": "true"}]))
+    with pytest.raises(ValueError, match=r"entry 0: no structure among '@module', '@class', 'command'"):
+        dataset(tmp_path / "all.json")
+
+
+def test_labels_of_a_database_are_its_key_value_pairs_and_data_too(tmp_path):
+    with connect(tmp_path / "all.db") as db:
+        db.write(bulk("Cu"), key_value_pairs={"REF_energy": -1.5}, data={"REF_forces": np.ones((1, 3))})
+    (graph,) = dataset(tmp_path / "all.db")
+    assert (graph.energy.item(), graph.forces.tolist()) == (-1.5, [[1.0, 1.0, 1.0]])
+
+
+def test_it_is_a_data_set_of_pyg():
+    found = dataset(labelled())
+    assert [graph.num_nodes for graph in found[1:3]] == [found[1].num_nodes, found[2].num_nodes]
+    assert len(found[torch.tensor([True, False] * 3)]) == 3
+    assert sorted(graph.energy.item() for graph in found.shuffle()) == sorted(graph.energy.item() for graph in found)
+    batch = next(iter(DataLoader(found, batch_size=6)))
+    assert batch.num_graphs == 6
+    assert batch.energy.shape == (6,)
+
+
+def test_workers_of_a_loader_read_from_disk(tmp_path, graphs):
+    found = dataset(labelled(), root=tmp_path, in_memory=False)
+    assert_equal([batch[0] for batch in DataLoader(found, batch_size=1, num_workers=2)], graphs)
+
+
+class Logged(BaseTransform):
+    """Write a line for each graph, to see what is processed."""
+
+    def __init__(self, log, seconds=0.0):
+        self.log, self.seconds = str(log), seconds
+
+    def forward(self, data):
+        with open(self.log, "a") as file:
+            file.write(f"{data.energy.item()}\n")
+        time.sleep(self.seconds)
+        return data
+
+    def __repr__(self):
+        return "Logged()"
+
+
+def lines(path):
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_what_is_kept_is_processed_once(tmp_path):
+    log = tmp_path / "log"
+    first = dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log))
+    again = dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log))
+    assert len(lines(log)) == 6
+    assert_equal(list(again), list(first))
+    dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log), force_reload=True)
+    assert len(lines(log)) == 12
+
+
+def test_whatever_changes_is_processed_anew(tmp_path):
+    path = write_extxyz(tmp_path)
+    root = tmp_path / "processed"
+    dataset(path, root=root)
+    dataset(path, root=root, pre_transform=lambda data: data)
+    dataset(path, root=root, pre_transform=lambda data: data.clone())
+    AtomsDataset(path, 3.0, root, progress=False)
+    path.write_text(path.read_text().replace("Cu", "Ag"))
+    changed = dataset(path, root=root)
+    assert 47 in changed[0].z
+    assert len(list(root.iterdir())) == 5
+
+
+def test_graphs_on_disk_are_no_pickles(tmp_path):
+    dataset(labelled(1), root=tmp_path)
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    assert content.startswith(b"SQLite format 3")
+    assert b"torch" not in content
+    assert b"numpy" not in content
+
+
+def test_what_only_pickle_could_write_is_refused_by_name(tmp_path):
+    atoms = bulk("Cu")
+    atoms.info["thing"] = object()
+    assert len(dataset([atoms], root=tmp_path)) == 1
+    with pytest.raises(ValueError, match="item 0: 'info_thing' is a object, which only pickle could write"):
+        dataset([atoms], root=tmp_path, extras=True)
+
+
+def test_several_processes_make_the_same_set(tmp_path, graphs):
+    path = write_extxyz(tmp_path)
+    before = torch.get_rng_state()
+    found = dataset(path, root=tmp_path / "processed", num_workers=2)
+    assert torch.get_rng_state().equal(before)
+    assert_equal(list(found), graphs)
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_atoms import Logged, dataset, labelled
+from pathlib import Path
+folder = Path(sys.argv[2])
+dataset(labelled(30), root=folder / "processed", pre_transform=Logged(folder / "log", 0.05))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
+def test_killed_in_between_it_goes_on_where_it_was(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-c", INTERRUPTED, str(Path(__file__).parent), str(tmp_path)]
+    process = subprocess.Popen(command)
+    while len(lines(tmp_path / "log")) < 10:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(lines(tmp_path / "log"))
+    assert before < 30
+    resumed = dataset(labelled(30), root=tmp_path / "processed", pre_transform=Logged(tmp_path / "log"))
+    whole = dataset(labelled(30), root=tmp_path / "whole", pre_transform=Logged(tmp_path / "other"))
+    assert_equal(list(resumed), list(whole))
+    # The one in the works when the process was killed was never finished.
+    assert len(lines(tmp_path / "log")) in (30, 31)
+    assert set(lines(tmp_path / "log")) == set(lines(tmp_path / "other"))
+
+
+@pytest.fixture
+def corrupt(tmp_path):
+    """Six frames, of which the third has a word for a number and the fifth atoms on top of each other."""
+    frames = labelled()
+    frames[4].positions[1] = frames[4].positions[0]
+    frames[4].calc = None
+    path = tmp_path / "corrupt.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    text = path.read_text().split("Lattice")
+    text[3] = text[3].replace("Cu", "Cu oops", 1)
+    path.write_text("Lattice".join(text))
+    return path
+
+
+def test_a_corrupt_entry_is_named(corrupt):
+    with pytest.raises(ValueError, match=r"corrupt.extxyz, frame 2: .*on_error='skip'"):
+        dataset(corrupt)
+
+
+def test_corrupt_entries_are_skipped_by_choice_and_counted(corrupt, tmp_path):
+    message = r"2 of 6 entries are left out, the first is .*frame 2: "
+    for _ in range(2):  # processed, and from disk
+        with pytest.warns(UserWarning, match=message):
+            found = dataset(corrupt, root=tmp_path / "processed", on_error="skip")
+        assert [Path(failure.place).name for failure in found.failures] == [
+            "corrupt.extxyz, frame 2",
+            "corrupt.extxyz, frame 4",
+        ]
+        assert "on top of each other" in found.failures[1].reason
+        assert [found.place(n)[-7:] for n in range(len(found))] == ["frame 0", "frame 1", "frame 3", "frame 5"]
+    with pytest.raises(ValueError, match="frame 2"):
+        dataset(corrupt, root=tmp_path / "processed")
+
+
+@pytest.mark.parametrize(
+    ("ending", "reason"),
+    [
+        ("4\nonly\nCu 0 0 0\n", "the file ends 3 lines early"),
+        ("two\n", "must be a number of atoms"),
+        ("\n\n2\n", "is empty"),
+    ],
+)
+def test_a_file_that_ends_in_the_middle_gives_what_comes_before(tmp_path, ending, reason):
+    path = write_extxyz(tmp_path)
+    path.write_text(path.read_text() + ending)
+    with pytest.warns(UserWarning, match=rf"1 of 7 entries are left out, .*frame 6: .*{reason}"):
+        assert len(dataset(path, on_error="skip")) == 6
+
+
+def test_labels_asked_for_must_be_there():
+    unlabelled = [bulk("Cu"), bulk("Au")]
+    with pytest.raises(ValueError, match=r"0 of 2 structures have 'stress'\. Labels found: none"):
+        dataset(unlabelled, labels=["stress"])
+    with pytest.raises(ValueError, match=r"0 of 6 structures have 'dipole'\. Labels found: energy \(6\), forces \(6\)"):
+        dataset(labelled(), labels=["energy", "dipole"])
+    with pytest.raises(ValueError, match="'enrgy' is no label"):
+        dataset(labelled(), labels=["enrgy"])
+
+
+def test_labels_that_some_lack_are_nan_and_batch():
+    found = dataset([*labelled(2), bulk("Cu"), molecule("H2O")], labels=["energy", "forces"])
+    assert found.count_labels() == {"energy": 2, "forces": 2, "stress": 2}
+    batch = next(iter(DataLoader(found, batch_size=4)))
+    assert batch.energy.isnan().tolist() == [False, False, True, True]
+    assert batch.forces.isnan().any(dim=1).sum() == 1 + 3
+    assert "stress" not in batch
+
+
+def test_what_is_neither_input_nor_label_is_carried_on_request():
+    tagged = bulk("Cu")
+    tagged.set_tags([3])
+    tagged.info["name"] = "copper"
+    assert "tags" not in dataset([tagged])[0]
+    (graph,) = dataset([tagged], extras=True)
+    assert (graph.tags.tolist(), graph.info_name) == ([3], "copper")
+
+
+@pytest.mark.parametrize("by", ["random", "composition", "prototype"])
+def test_parts_are_disjoint_and_complete(by):
+    found = dataset(labelled(12, ("Cu", "Au", "Ag", "Al")))
+    parts = found.split((0.5, 0.25, 0.25), by)
+    assert sorted(i for part in parts for i in part.indices()) == list(range(12))
+    again = found.split((0.5, 0.25, 0.25), by)
+    assert [part.indices() for part in parts] == [part.indices() for part in again]
+    if by == "random":
+        assert [len(part) for part in parts] == [6, 3, 3]
+        assert found.split((0.5, 0.25, 0.25), by, seed=1)[0].indices() != parts[0].indices()
+
+
+def test_compositions_stay_together():
+    parts = dataset(labelled(12, ("Cu", "Au", "Ag", "Al"))).split((0.5, 0.25, 0.25), "composition")
+    species = [set(torch.cat([graph.z for graph in part]).tolist()) for part in parts]
+    assert [len(found) for found in species] == [2, 1, 1]
+    assert not set.intersection(*species)
+
+
+def test_structure_types_stay_together_whatever_their_elements_and_origins():
+    perovskites = [structures.load(name) for name in ("BaTiO3_Pm-3m", "BaTiO3_P4mm")]
+    other = perovskites[0].copy()
+    other.numbers[other.numbers == 56] = 38
+    other.positions += [0.3, 0.1, 0.2]
+    parts = dataset([*perovskites, other, bulk("Cu")]).split((0.5, 0.5), "prototype")
+    together = next(part for part in parts if 0 in part.indices())
+    assert 2 in together.indices()
+
+
+def test_a_part_without_a_label_is_an_error():
+    with pytest.raises(ValueError, match=r"part \d of the split: 0 of 1 structures have 'energy'"):
+        dataset([*labelled(1), bulk("Cu")], labels=["energy"]).split((0.5, 0.5))
+
+
+def test_prototypes_are_those_of_crystals():
+    with pytest.raises(ValueError, match="item 0: prototypes are those of crystals"):
+        dataset([molecule("H2O")]).split(by="prototype")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"on_error": "ignore"}, "'on_error' must be"),
+        ({"in_memory": False}, "without 'root'"),
+        ({"labels": "energy"}, "must be a list of names"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        dataset(labelled(1), **arguments)
+
+
+def test_sources_that_are_none_are_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        dataset(tmp_path / "missing.extxyz")
+    with pytest.raises(ValueError, match="holds no structures: files named"):
+        dataset(tmp_path)
+    with pytest.raises(ValueError, match="is an empty list"):
+        dataset([])
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match=r"broken.json is no JSON"):
+        open_source(tmp_path / "broken.json")
