@@ -41,7 +41,8 @@ class Statistics:
 
 def summarize(data: Data) -> dict[str, Any]:
     """Return what :func:`statistics` needs of a graph, so that it need not be read again; NaN counts as no label."""
-    targets = {name: to_numpy(data[name], np.float64) for name in data.keys() if _is_target(name)}
+    names = [key.name for key in KEYS.values() if key.role == "target" and key.name in data]
+    targets = {name: to_numpy(data[name], np.float64) for name in names}
     labels = [name for name, value in targets.items() if not np.isnan(value).all()]
     forces = targets.get("forces", np.zeros(0))
     forces = forces[~np.isnan(forces)]
@@ -53,10 +54,6 @@ def summarize(data: Data) -> dict[str, Any]:
         "energy": targets["energy"].item() if "energy" in labels else None,
         "forces": [len(forces), float((forces**2).sum())],
     }
-
-
-def _is_target(name: str) -> bool:
-    return name in KEYS and KEYS[name].role == "target"
 
 
 def statistics(summaries: Sequence[dict[str, Any]]) -> Statistics:
