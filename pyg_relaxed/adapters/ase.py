@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, is_standard_cell
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, from_voigt, is_standard_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,8 +30,10 @@ def from_ase(
 
     Labels (energy, forces, stress, charges, ...) are read from ``REF_<name>`` in ``info`` and ``arrays``, else from the
     results of ``atoms.calc`` if they belong to this geometry (nothing is computed), else from ``<name>``. The stress
-    may be Voigt-6 (xx, yy, zz, yz, xz, xy) or 3 x 3. ``FixAtoms`` and ``FixCartesian`` become the mask ``fixed``.
-    Custom arrays become ``site_<name>``, info ``info_<name>`` (but None, which PyG cannot hold).
+    may be Voigt-6 (xx, yy, zz, yz, xz, xy) or 3 x 3, and in the same order the piezoelectric tensor 3 x 6 and the
+    elastic tensor 6 x 6; put VASP's through :func:`~pyg_relaxed.data.from_voigt` first. ``FixAtoms`` and
+    ``FixCartesian`` become the mask ``fixed``. Custom arrays become ``site_<name>``, info ``info_<name>`` (but None,
+    which PyG cannot hold).
 
     Args:
         atoms: The structure; any cell, periodic along any of its vectors, atoms anywhere.
@@ -76,6 +78,9 @@ def from_ase(
 def to_ase(data: Data) -> Atoms:
     """Return the ``Atoms`` of one graph; labels come back as the results of a ``SinglePointCalculator``.
 
+    Those that ASE has no name for (the polarizability, the piezoelectric and the elastic tensor) come back in ``info``
+    and ``arrays`` under their own name, as ``REF_<name>`` where the graph holds something else by that name.
+
     Args:
         data: One graph, on any device; it is not changed.
 
@@ -88,6 +93,7 @@ def to_ase(data: Data) -> Atoms:
         'H2O'
     """
     from ase import Atoms
+    from ase.calculators.calculator import all_properties
     from ase.calculators.singlepoint import SinglePointCalculator
 
     if isinstance(data, Batch):
@@ -106,6 +112,9 @@ def to_ase(data: Data) -> Atoms:
     if values.get("frame", "cartesian") != "cartesian":
         atoms.info["frame"] = values["frame"]
     results = {name: values[name] for name in _TARGETS if name in values}
+    for name in [name for name in results if name not in all_properties]:
+        where = atoms.arrays if KEYS[name].level == "node" else atoms.info
+        where[f"REF_{name}" if name in where else name] = results.pop(name)
     if results:
         if "stress" in results:
             results["stress"] = _voigt(results["stress"])
@@ -158,11 +167,16 @@ def _shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
     expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
     if key.name == "stress" and array.shape == (6,):
         return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    if key.voigt and array.shape == key.voigt_shape:
+        return from_voigt(array, key.voigt, "ase")
     if array.size == math.prod(expected):
         return array.reshape(expected)
     if key.name == "magmoms" and array.shape == (num_atoms, 3):
         return array
-    raise ValueError(f"'{name}' must have shape {expected} (got {array.shape}): correct it, or give it another name")
+    or_voigt = f", or {key.voigt_shape} in Voigt's notation," if key.rank > 2 else ""
+    raise ValueError(
+        f"'{name}' must have shape {expected}{or_voigt} (got {array.shape}): correct it, or give it another name"
+    )
 
 
 def _voigt(stress: np.ndarray) -> np.ndarray:

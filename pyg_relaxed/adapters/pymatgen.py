@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, to_tensor
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, from_voigt, to_tensor
 
 if TYPE_CHECKING:
     from pymatgen.core import IMolecule, IStructure, Molecule, Structure
@@ -35,7 +35,8 @@ def from_pymatgen(
     Oxidation states and spins of the species become ``oxi_states`` and ``species_spins``. Site properties become keys
     where the table has them (``magmom`` is ``initial_magmoms``, ``charge`` is ``initial_charges``,
     ``selective_dynamics`` is ``fixed``), else ``site_<name>``: tensors if numeric, else lists. Properties of the
-    structure likewise, else ``info_<name>``.
+    structure likewise, else ``info_<name>``. The piezoelectric tensor may be 3 x 6 and the elastic tensor 6 x 6 in
+    pymatgen's order of Voigt's notation.
 
     Args:
         structure: ``Structure``, ``IStructure``, ``Molecule`` or ``IMolecule``.
@@ -69,6 +70,7 @@ def from_pymatgen(
     for name, values in structure.site_properties.items():
         given.update(_site_property(name, values))
     for name, value in properties.items():
+        value = _without_voigt(name, value)
         given[_key_for(name, value, "graph") or INFO_PREFIX + name] = value
     if frame is None:
         frame = given.pop(INFO_PREFIX + "frame") if properties.get("frame") in FRAMES else "cartesian"
@@ -176,6 +178,17 @@ def _key_for(name: str, value: Any, level: str) -> str | None:
     shapes = [len(key.shape) - (level == "graph")] + [2] * name.endswith("magmoms")
     numbers = to_tensor(value, torch.float64)
     return name if numbers is not None and numbers.ndim in shapes else None
+
+
+def _without_voigt(name: str, value: Any) -> Any:
+    """Return the Cartesian tensor of one with three or four indices in Voigt's notation, all else as it is."""
+    key = KEYS.get(name)
+    if key is None or key.rank < 3 or not key.voigt:
+        return value
+    numbers = to_tensor(value, torch.float64)
+    if numbers is None or tuple(numbers.shape) != key.voigt_shape:
+        return value
+    return from_voigt(numbers, key.voigt, "pymatgen")
 
 
 def _site_property(name: str, values: Any) -> dict[str, Any]:

@@ -22,11 +22,17 @@ class Key:
         doc: What it is, in one line.
         unit: Its unit, empty if it has none.
         irreps: How it turns with the axes (Cartesian components, in the order of its indices), ``"0e"`` if not at all.
+            Those of all components, whatever symmetry the indices have.
         role: ``"input"`` of a model, ``"target"`` of a loss, or ``"extra"``, carried so that nothing is lost.
+        rank: How many of its last indices are Cartesian, 0 if it does not turn.
+        axial: Whether the inversion does to it the opposite of what its rank says, as to magnetic moments.
+        voigt: What :func:`~pyg_relaxed.data.from_voigt` calls it, empty if it has no such notation.
 
     Example:
-        >>> KEYS["stress"].shape, KEYS["stress"].unit
-        ((1, 3, 3), 'eV/Å^3')
+        >>> KEYS["stress"].shape, KEYS["stress"].unit, KEYS["stress"].rank
+        ((1, 3, 3), 'eV/Å^3', 2)
+        >>> KEYS["elastic_tensor"].voigt, KEYS["elastic_tensor"].voigt_shape
+        ('stiffness', (6, 6))
     """
 
     name: str
@@ -37,13 +43,26 @@ class Key:
     unit: str = ""
     irreps: str = "0e"
     role: Role = "extra"
+    rank: int = 0
+    axial: bool = False
+    voigt: str = ""
 
+    @property
+    def voigt_shape(self) -> tuple[int, ...]:
+        """Its shape in Voigt's notation, without the leading dimension; empty if it has none."""
+        return (3,) * (self.rank % 2) + (6,) * (self.rank // 2) if self.voigt else ()
+
+
+# All components of a tensor of rank 2, 3 and 4: products of as many 1o.
+_RANK_2, _RANK_3, _RANK_4 = "0e+1e+2e", "0o+3x1o+2x2o+3o", "3x0e+6x1e+6x2e+3x3e+4e"
 
 _TABLE = (
     # what the structure is
     Key("z", "node", ("N",), "int", "atomic numbers, 1 to 118", role="input"),
-    Key("pos", "node", ("N", 3), "float", "Cartesian positions", "Å", "1o", "input"),
-    Key("cell", "graph", (1, 3, 3), "float", "rows are the lattice vectors; zeros without one", "Å", "3x1o", "input"),
+    Key("pos", "node", ("N", 3), "float", "Cartesian positions", "Å", "1o", "input", 1),
+    Key(
+        "cell", "graph", (1, 3, 3), "float", "rows are the lattice vectors; zeros without one", "Å", "3x1o", "input", 1
+    ),
     Key("pbc", "graph", (1, 3), "bool", "periodic along each lattice vector", role="input"),
     Key("edge_index", "edge", (2, "E"), "int", "row 0 the neighbour (source), row 1 the receiver", role="input"),
     Key("edge_cell_shift", "edge", ("E", 3), "int", "lattice vectors added to the neighbour", role="input"),
@@ -55,23 +74,43 @@ _TABLE = (
     Key("energy", "graph", (1,), "float", "potential energy", "eV", role="target"),
     Key("free_energy", "graph", (1,), "float", "energy consistent with the forces", "eV", role="target"),
     Key("energies", "node", ("N",), "float", "energy per atom", "eV", role="target"),
-    Key("forces", "node", ("N", 3), "float", "-dE/dpos", "eV/Å", "1o", "target"),
-    Key("stress", "graph", (1, 3, 3), "float", "dE/dstrain / V", "eV/Å^3", "0e+1e+2e", "target"),
-    Key("dipole", "graph", (1, 3), "float", "dipole moment", "e·Å", "1o", "target"),
-    Key("polarization", "graph", (1, 3), "float", "dipole moment per volume", "e/Å^2", "1o", "target"),
-    Key("dielectric_tensor", "graph", (1, 3, 3), "float", "relative permittivity", "", "0e+1e+2e", "target"),
-    Key("born_effective_charges", "node", ("N", 3, 3), "float", "V dP/du", "e", "0e+1e+2e", "target"),
+    Key("forces", "node", ("N", 3), "float", "-dE/dpos", "eV/Å", "1o", "target", 1),
+    Key("stress", "graph", (1, 3, 3), "float", "dE/dstrain / V", "eV/Å^3", _RANK_2, "target", 2, voigt="stress"),
+    Key("dipole", "graph", (1, 3), "float", "dipole moment", "e·Å", "1o", "target", 1),
+    Key("polarization", "graph", (1, 3), "float", "dipole moment per volume", "e/Å^2", "1o", "target", 1),
+    Key("dielectric_tensor", "graph", (1, 3, 3), "float", "relative permittivity", "", _RANK_2, "target", 2),
+    Key("polarizability", "graph", (1, 3, 3), "float", "d dipole / d field", "e·Å²/V", _RANK_2, "target", 2),
+    Key(
+        *("piezoelectric_tensor", "graph", (1, 3, 3, 3), "float", "e_ijk = dP_i/dstrain_jk, e_ijk = e_ikj", "C/m^2"),
+        *(_RANK_3, "target", 3),
+        voigt="piezoelectric_stress",
+    ),
+    Key(
+        *("elastic_tensor", "graph", (1, 3, 3, 3, 3), "float", "C_ijkl = dstress_ij/dstrain_kl", "GPa"),
+        *(_RANK_4, "target", 4),
+        voigt="stiffness",
+    ),
+    Key("born_effective_charges", "node", ("N", 3, 3), "float", "V dP/du", "e", _RANK_2, "target", 2),
     Key("charges", "node", ("N",), "float", "computed charges", "e", role="target"),
     Key("magmom", "graph", (1,), "float", "computed total magnetic moment", "μB", role="target"),
-    Key("magmoms", "node", ("N",), "float", "computed magnetic moments, [N] or [N, 3]", "μB", "0e", "target"),
+    Key("magmoms", "node", ("N",), "float", "computed magnetic moments, [N] or [N, 3]", "μB", "0e", "target", 1, True),
     # what the round trips need
     Key("initial_charges", "node", ("N",), "float", "charges given", "e"),
-    Key("initial_magmoms", "node", ("N",), "float", "magnetic moments given, [N] or [N, 3] (then 1e)", "μB"),
+    Key(
+        "initial_magmoms",
+        "node",
+        ("N",),
+        "float",
+        "magnetic moments given, [N] or [N, 3] (then 1e)",
+        "μB",
+        rank=1,
+        axial=True,
+    ),
     Key("masses", "node", ("N",), "float", "where not the element's own", "u"),
-    Key("momenta", "node", ("N", 3), "float", "momenta in ASE's units", "(eV·u)^1/2", "1o"),
+    Key("momenta", "node", ("N", 3), "float", "momenta in ASE's units", "(eV·u)^1/2", "1o", rank=1),
     Key("tags", "node", ("N",), "int", "ASE's tags"),
     Key("fixed", "node", ("N", 3), "bool", "Cartesian components that do not move"),
-    Key("celldisp", "graph", (1, 3), "float", "origin of the cell", "Å", "1o"),
+    Key("celldisp", "graph", (1, 3), "float", "origin of the cell", "Å", "1o", rank=1),
     Key("oxi_states", "node", ("N",), "float", "oxidation states, NaN where not given"),
     Key("species_spins", "node", ("N",), "float", "spins of pymatgen's species, NaN where not given"),
     Key("labels", "node", ("N",), "str", "names of the sites"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,6 @@ from ..checks import check_orthogonal
 from .arrays import to_numpy
 from .frame import cell_map, polar_decomposition
 from .keys import KEYS
-
-# By the irreps of a key: how many of its last indices are Cartesian.
-_RANKS: Final = {"1o": 1, "3x1o": 1, "0e+1e+2e": 2}
-_AXIAL: Final = ("magmoms", "initial_magmoms")  # vectors if they have three components: they keep their sign in mirrors
 
 
 def rotate(data: Data, R: Tensor | npt.ArrayLike) -> Data:
@@ -44,18 +39,20 @@ def rotate(data: Data, R: Tensor | npt.ArrayLike) -> Data:
     matrix = torch.as_tensor(to_numpy(R, np.float64))
     check_orthogonal(matrix)
     fixed = data.get("fixed")
-    if fixed is not None and (fixed.any(dim=1) & ~fixed.all(dim=1)).any():
-        atom = int((fixed.any(dim=1) & ~fixed.all(dim=1)).nonzero()[0, 0])
+    partly = None if fixed is None else fixed.any(dim=1) & ~fixed.all(dim=1)
+    if fixed is not None and partly is not None and partly.any():
+        atom = int(partly.nonzero()[0, 0])
         raise ValueError(f"atom {atom} is fixed along {fixed[atom].tolist()} only, which does not turn: remove that")
     turned = copy.copy(data)
     for name, value in data.to_dict().items():
         rank = _rank(name, value)
         if rank:
             D = matrix.to(value.dtype).to(value.device)
-            if name in _AXIAL:
+            if name in KEYS and KEYS[name].axial:
                 D = D * torch.linalg.det(D).round()
-            value = value @ D.T
-            turned[name] = D @ value if rank == 2 else value
+            for axis in range(-rank, 0):
+                value = (value.movedim(axis, -1) @ D.T).movedim(-1, axis)
+            turned[name] = value.contiguous()
     return turned
 
 
@@ -92,8 +89,9 @@ def _rank(name: str, value: object) -> int:
     """Return how many of the last indices of an attribute are Cartesian."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return 0
-    if name in _AXIAL:
-        return int(value.dim() == 2)
     if name == "edge_vec":
         return 1
-    return _RANKS.get(KEYS[name].irreps, 0) if name in KEYS else 0
+    key = KEYS.get(name)
+    if key is None or (key.axial and value.dim() == key.rank):  # collinear moments are numbers
+        return 0
+    return key.rank

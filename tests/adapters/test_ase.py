@@ -8,6 +8,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+from ase.io import read, write
 from ase.spacegroup import crystal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -62,6 +63,11 @@ def structures(draw):
         results |= {"stress": stress, "dipole": rng.normal(size=3), "charges": rng.normal(size=num_atoms)}
         results |= {"magmom": 1.5, "magmoms": rng.normal(size=num_atoms), "energies": rng.normal(size=num_atoms)}
         atoms.calc = SinglePointCalculator(atoms, **results)
+    if draw(st.booleans()):
+        for name, rank in (("polarizability", 2), ("piezoelectric_tensor", 3), ("elastic_tensor", 4)):
+            atoms.info[name] = rng.normal(size=(3,) * rank)
+            if draw(st.booleans()):
+                atoms.info[f"REF_{name}"] = rng.normal(size=(3,) * rank)
     return atoms
 
 
@@ -125,6 +131,45 @@ def test_stress_shapes(form, name):
     assert to_ase(data).get_stress().tolist() == STRESS.tolist()
 
 
+@pytest.mark.parametrize("prefix", ["", "REF_"])
+def test_tensors_that_ase_has_no_name_for(prefix):
+    rng = np.random.default_rng(0)
+    e, C, atoms = rng.normal(size=(3, 6)), rng.normal(size=(6, 6)), bulk("Cu")
+    atoms.info[f"{prefix}piezoelectric_tensor"], atoms.info[f"{prefix}elastic_tensor"] = e, C
+    atoms.info[f"{prefix}polarizability"] = np.arange(9.0)
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0)
+    data = from_ase(atoms, dtype=F64)
+    assert data.piezoelectric_tensor.shape == (1, 3, 3, 3)
+    assert data.piezoelectric_tensor[0, 1, 1, 2] == data.piezoelectric_tensor[0, 1, 2, 1] == e[1, 3]
+    assert data.elastic_tensor.shape == (1, 3, 3, 3, 3)
+    assert data.elastic_tensor[0, 0, 2, 1, 0] == C[4, 5]
+    assert data.polarizability.tolist() == [np.arange(9.0).reshape(3, 3).tolist()]
+    back = to_ase(data)
+    assert set(back.calc.results) == {"energy"}
+    assert set(back.info) == {"polarizability", "piezoelectric_tensor", "elastic_tensor"}
+    again = from_ase(back, dtype=F64)
+    assert set(again.keys()) == set(data.keys())
+    assert all(torch.equal(again[name], data[name]) for name in back.info)
+    batch = Batch.from_data_list([data, again])
+    assert batch.elastic_tensor.shape == (2, 3, 3, 3, 3)
+
+
+def test_a_target_does_not_overwrite_what_is_not_read():
+    atoms = bulk("Cu")
+    atoms.info["REF_polarizability"], atoms.info["polarizability"] = np.eye(3), 2 * np.eye(3)
+    data = from_ase(atoms, dtype=F64)
+    assert torch.equal(data.polarizability[0], torch.eye(3, dtype=F64))
+    assert_same(to_ase(data), atoms)
+
+
+def test_tensors_through_a_file(tmp_path):
+    atoms = bulk("Cu")
+    atoms.info["elastic_tensor"] = np.random.default_rng(0).normal(size=(3, 3, 3, 3))
+    write(tmp_path / "cu.extxyz", to_ase(from_ase(atoms, dtype=F64)))
+    found = from_ase(read(tmp_path / "cu.extxyz"), dtype=F64)
+    np.testing.assert_allclose(found.elastic_tensor[0], atoms.info["elastic_tensor"], rtol=1e-7)
+
+
 def test_stress_with_a_torque_keeps_nine_numbers():
     atoms = bulk("Cu")
     atoms.info["stress"] = np.arange(9.0).reshape(3, 3)
@@ -176,6 +221,13 @@ def test_results_of_another_geometry_are_not_read():
         ("info", "stress", np.ones(5), r"'stress' must have shape \(3, 3\) \(got \(5,\)\)"),
         ("info", "REF_energy", "low", "'REF_energy' must be numbers"),
         ("info", "energy", np.ones(2), r"'energy' must have shape \(\)"),
+        (
+            "info",
+            "piezoelectric_tensor",
+            np.ones((6, 3)),
+            r"\(3, 3, 3\), or \(3, 6\) in Voigt's notation, \(got \(6, 3",
+        ),
+        ("info", "elastic_tensor", np.ones(36), r"\(3, 3, 3, 3\), or \(6, 6\) in Voigt's notation, \(got \(36,\)\)"),
         ("arrays", "forces", np.ones((3, 2)), r"'forces' must have shape \(3, 3\)"),
     ],
 )

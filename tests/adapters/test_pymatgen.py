@@ -9,6 +9,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymatgen.analysis.elasticity import ElasticTensor
+from pymatgen.analysis.piezo import PiezoTensor
 from pymatgen.core import DummySpecies, Element, IMolecule, IStructure, Lattice, Molecule, Species, Structure
 from torch_geometric.data import Batch
 
@@ -41,6 +43,9 @@ def hang_on(draw, rng, num_atoms):
         if draw(st.booleans())
         else {}
     )
+    if draw(st.booleans()):
+        for name, rank in (("polarizability", 2), ("piezoelectric_tensor", 3), ("elastic_tensor", 4)):
+            properties[name] = rng.normal(size=(3,) * rank).tolist()
     return {"species": species, "site_properties": site, "labels": labels, "properties": properties}
 
 
@@ -113,6 +118,22 @@ def test_through_ase(structure):
             else value == data[name]
         )
         assert same, name
+
+
+def test_tensors_in_voigts_notation():
+    rng = np.random.default_rng(0)
+    e, C = rng.normal(size=(3, 6)), rng.normal(size=(6, 6))
+    C = C + C.T
+    properties = {"piezoelectric_tensor": PiezoTensor.from_voigt(e).voigt, "elastic_tensor": C.tolist()}
+    data = from_pymatgen(Structure(4 * np.eye(3), ["H"], [[0, 0, 0]], properties=properties), dtype=F64)
+    np.testing.assert_allclose(data.piezoelectric_tensor[0], PiezoTensor.from_voigt(e))
+    np.testing.assert_allclose(data.elastic_tensor[0], ElasticTensor.from_voigt(C))
+    again = from_pymatgen(to_pymatgen(data), dtype=F64)
+    assert torch.equal(again.elastic_tensor, data.elastic_tensor)
+    assert torch.equal(again.piezoelectric_tensor, data.piezoelectric_tensor)
+    six = from_pymatgen(Structure(4 * np.eye(3), ["H"], [[0, 0, 0]], properties={"elastic_tensor": e.tolist()}))
+    assert "elastic_tensor" not in six  # no tensor of four indices: kept as it is
+    assert six.info_elastic_tensor == e.tolist()
 
 
 def test_ase_through_pymatgen():

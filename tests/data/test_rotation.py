@@ -11,9 +11,11 @@ from torch_geometric.data import Batch
 import pyg_relaxed as pr
 from pyg_relaxed.compat import o3
 from pyg_relaxed.data import (
+    KEYS,
     align_to,
     build_graph,
     edge_vectors,
+    from_voigt,
     is_standard_cell,
     polar_decomposition,
     rotate,
@@ -45,6 +47,9 @@ def random_graph(rng):
         forces=rng.normal(size=(3, 3)),
         stress=rng.normal(size=(3, 3)),
         dipole=rng.normal(size=3),
+        polarizability=rng.normal(size=(3, 3)),
+        piezoelectric_tensor=rng.normal(size=(3, 3, 3)),
+        elastic_tensor=rng.normal(size=(3, 3, 3, 3)),
         born_effective_charges=rng.normal(size=(3, 3, 3)),
         magmoms=rng.normal(size=(3, 3)),
         info_field=rng.normal(size=3),
@@ -59,8 +64,12 @@ def test_what_turns_and_what_does_not(seed, improper):
     turned = rotate(data, R)
     for name in ("pos", "cell", "forces", "dipole"):
         torch.testing.assert_close(turned[name], data[name] @ R.T)
-    for name in ("stress", "born_effective_charges"):
+    for name in ("stress", "polarizability", "born_effective_charges"):
         torch.testing.assert_close(turned[name], torch.einsum("ai,bj,...ij->...ab", R, R, data[name]))
+    piezo = torch.einsum("ai,bj,ck,nijk->nabc", R, R, R, data.piezoelectric_tensor)
+    torch.testing.assert_close(turned.piezoelectric_tensor, piezo)
+    elastic = torch.einsum("ai,bj,ck,dl,nijkl->nabcd", R, R, R, R, data.elastic_tensor)
+    torch.testing.assert_close(turned.elastic_tensor, elastic)
     torch.testing.assert_close(turned.magmoms, data.magmoms @ R.T * (-1 if improper else 1))
     for name in ("z", "pbc", "edge_index", "edge_cell_shift", "energy", "info_field"):
         assert torch.equal(turned[name], data[name])
@@ -70,12 +79,44 @@ def test_what_turns_and_what_does_not(seed, improper):
     assert set(turned.keys()) == set(data.keys())
 
 
+def product_of_vectors(rank):
+    irreps = o3.Irreps("0e")
+    for _ in range(rank):
+        irreps = o3.Irreps([(mul, ir) for mul, one in irreps for ir in one * o3.Irrep("1o")])
+    return irreps.sort().irreps.simplify()
+
+
+def test_irreps_and_rank_of_a_key_agree():
+    for name, key in KEYS.items():
+        if name == "cell":
+            assert (key.irreps, key.rank) == ("3x1o", 1)  # three vectors
+        elif not key.axial:  # which are numbers or vectors
+            assert o3.Irreps(key.irreps).sort().irreps.simplify() == product_of_vectors(key.rank), name
+
+
+def test_voigt_shapes():
+    assert {key.name: key.voigt_shape for key in KEYS.values() if key.voigt} == {
+        "stress": (6,),
+        "piezoelectric_tensor": (3, 6),
+        "elastic_tensor": (6, 6),
+    }
+    for key in KEYS.values():
+        if key.voigt:
+            assert from_voigt(np.zeros(key.voigt_shape), key.voigt, "ase").shape == key.shape[1:]
+
+
+def test_collinear_moments_do_not_turn():
+    data = build_graph([1] * 3, np.eye(3), np.zeros((3, 3)), [False] * 3, magmoms=[1.0, 2.0, 3.0])
+    assert rotate(data, -np.eye(3)).magmoms.tolist() == [1, 2, 3]
+
+
 def test_a_batch_turns_as_its_graphs():
     rng = np.random.default_rng(1)
     graphs, R = [random_graph(rng), random_graph(rng)], random_rotation(rng)
     turned = rotate(Batch.from_data_list(graphs), R)
     for graph, whole in zip(graphs, turned.to_data_list(), strict=True):
-        torch.testing.assert_close(whole.stress, rotate(graph, R).stress)
+        for name in ("stress", "piezoelectric_tensor", "elastic_tensor"):
+            torch.testing.assert_close(whole[name], rotate(graph, R)[name])
 
 
 def test_a_model_and_its_theta_turn_along(float64):
