@@ -22,7 +22,7 @@ ALLOWED = {
     "data": BOTTOM,
     "structures": BOTTOM,
     "adapters": BOTTOM | {"data"},
-    "transforms": BOTTOM | {"data"},
+    "transforms": BOTTOM | {"o3", "data", "surgery", "symmetry"},
     "datasets": BOTTOM | {"data", "adapters"},
     "nn": BOTTOM | {"o3", "kernels"},
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},
