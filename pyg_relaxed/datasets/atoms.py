@@ -188,7 +188,8 @@ class AtomsDataset(Dataset):
             seed (int, optional): Of the random order. (default: :obj:`0`)
 
         Raises:
-            ValueError: If the fractions do not add up to 1, a structure is no crystal, or a part lacks a label.
+            ValueError: If the fractions do not add up to 1, a structure is no crystal, or a part is empty or lacks a
+                label.
         """
         groups: list[Any]
         if by == "random":
@@ -201,6 +202,11 @@ class AtomsDataset(Dataset):
             raise ValueError(f"'by' must be 'random', 'composition' or 'prototype' (got '{by}')")
         parts = [self.index_select(places) for places in split_groups(groups, fractions, seed)]
         for n, part in enumerate(parts):
+            if len(part) == 0:
+                raise ValueError(
+                    f"part {n} of the split is empty: {len(self)} structures in {len(set(groups))} groups by {by} are "
+                    f"too few for fractions of {tuple(fractions)}"
+                )
             try:
                 part.check_labels(*self.labels or ())
             except ValueError as error:

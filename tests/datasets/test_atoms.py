@@ -358,6 +358,11 @@ def test_a_part_without_a_label_is_an_error():
         dataset([*labelled(1), bulk("Cu")], labels=["energy"]).split((0.5, 0.5))
 
 
+def test_a_part_without_a_structure_is_an_error():
+    with pytest.raises(ValueError, match="part 1 of the split is empty: 4 structures in 1 groups by composition"):
+        dataset(labelled(4, ("Cu",))).split((0.5, 0.5), "composition")
+
+
 def test_prototypes_are_those_of_crystals():
     with pytest.raises(ValueError, match="item 0: prototypes are those of crystals"):
         dataset([molecule("H2O")]).split(by="prototype")
