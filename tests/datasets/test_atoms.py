@@ -324,16 +324,19 @@ def test_what_is_neither_input_nor_label_is_carried_on_request():
     assert (graph.tags.tolist(), graph.info_name) == ([3], "copper")
 
 
-@pytest.mark.parametrize("by", ["random", "composition", "prototype"])
-def test_parts_are_disjoint_and_complete(by):
+@pytest.mark.parametrize(
+    ("by", "fractions"),
+    [("random", (0.5, 0.25, 0.25)), ("composition", (0.5, 0.25, 0.25)), ("prototype", (0.5, 0.5))],
+)
+def test_parts_are_disjoint_and_complete(by, fractions):
     found = dataset(labelled(12, ("Cu", "Au", "Ag", "Al")))
-    parts = found.split((0.5, 0.25, 0.25), by)
+    parts = found.split(fractions, by)
     assert sorted(i for part in parts for i in part.indices()) == list(range(12))
-    again = found.split((0.5, 0.25, 0.25), by)
+    again = found.split(fractions, by)
     assert [part.indices() for part in parts] == [part.indices() for part in again]
     if by == "random":
         assert [len(part) for part in parts] == [6, 3, 3]
-        assert found.split((0.5, 0.25, 0.25), by, seed=1)[0].indices() != parts[0].indices()
+        assert found.split(fractions, by, seed=1)[0].indices() != parts[0].indices()
 
 
 def test_compositions_stay_together():
