@@ -40,7 +40,7 @@ test: lint
 slow: .venv/test
 	$(BIN)/python -m pytest -m slow
 
-# NequIP and MACE pin different releases of e3nn: MACE has an environment of its own.
+# NequIP and MACE pin different releases of e3nn: MACE has an environment of its own, with this package in it.
 .venv/bench: .venv/torch pyproject.toml
 	$(BIN)/pip install --quiet --editable ".[bench]" "$(TORCH)"
 	touch $@
@@ -48,7 +48,7 @@ slow: .venv/test
 .venv-mace/ready:
 	$(PYTHON) -m venv .venv-mace
 	.venv-mace/bin/pip install --quiet "$(TORCH)"
-	.venv-mace/bin/pip install --quiet mace-torch "$(TORCH)"
+	.venv-mace/bin/pip install --quiet mace-torch matgl --editable . "$(TORCH)"
 	touch $@
 
 bench: .venv/bench .venv-mace/ready
@@ -56,6 +56,7 @@ bench: .venv/bench .venv-mace/ready
 	$(BIN)/python -W ignore benchmarks/potential.py --mace .venv-mace/bin/python
 	$(BIN)/python -W ignore benchmarks/scaling.py
 	$(BIN)/python -W ignore benchmarks/adapters.py
+	.venv-mace/bin/python -W ignore benchmarks/adapters.py
 
 clean:
 	rm -rf .venv .venv-mace build *.egg-info

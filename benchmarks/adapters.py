@@ -1,6 +1,9 @@
-"""From ASE's structures to graphs: the neighbour search beside the library's bare call, the adapter beside NequIP's.
+"""From ASE's structures to graphs: the neighbour search beside the library's bare call, the adapter beside its peers'.
 
-python benchmarks/adapters.py
+    python benchmarks/adapters.py
+
+Peers are those of NequIP, MACE and matgl that are installed. MACE pins another release of e3nn than NequIP, so `make
+bench` runs this in two environments.
 """
 
 from __future__ import annotations
@@ -39,6 +42,30 @@ def nequip_adapter(atoms: Atoms) -> Callable[[], object] | None:
     return lambda: compute_neighborlist_(from_ase(atoms), r_max=graphs.CUTOFF)
 
 
+def mace_adapter(atoms: Atoms) -> Callable[[], object] | None:
+    """Return MACE's conversion with its neighbour list, where the package is installed."""
+    try:
+        from mace.data import AtomicData, config_from_atoms
+        from mace.tools import AtomicNumberTable
+    except ImportError:
+        return None
+    table = AtomicNumberTable(sorted(set(atoms.numbers.tolist())))
+    return lambda: AtomicData.from_config(config_from_atoms(atoms), z_table=table, cutoff=graphs.CUTOFF)
+
+
+def matgl_adapter(atoms: Atoms) -> Callable[[], object] | None:
+    """Return matgl's conversion with its neighbour list, where the package is installed."""
+    try:
+        from matgl.ext.ase import Atoms2Graph
+    except ImportError:
+        return None
+    convert = Atoms2Graph(element_types=tuple(sorted(set(atoms.symbols))), cutoff=graphs.CUTOFF)
+    return lambda: convert.get_graph(atoms)
+
+
+PEERS = {"NequIP": nequip_adapter, "MACE": mace_adapter, "matgl": matgl_adapter}
+
+
 def main() -> None:
     timing.machine()
     atoms = crystal((16, 16, 16))
@@ -58,8 +85,9 @@ def measure_adapter(atoms: Atoms) -> None:
         "vesin alone": bare_search(atoms, False),
         "pyg-relaxed": lambda: pr.from_ase(atoms, graphs.CUTOFF),
     }
-    if (peer := nequip_adapter(atoms)) is not None:
-        cases["NequIP"] = peer
+    for name, peer in PEERS.items():
+        if (convert := peer(atoms)) is not None:
+            cases[name] = convert
     seconds = timing.alternate(cases, 7)
     timing.show(f"from_ase, {len(atoms)} atoms", seconds)
     share = statistics.median(seconds["vesin alone"]) / statistics.median(seconds["pyg-relaxed"])

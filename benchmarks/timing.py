@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 TURN = 0.1  # seconds
-PACKAGES = ("torch", "torch-geometric", "e3nn", "cuequivariance-torch", "nequip", "mace-torch")
+PACKAGES = ("torch", "torch-geometric", "e3nn", "cuequivariance-torch", "nequip", "mace-torch", "matgl")
 
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

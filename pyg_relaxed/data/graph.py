@@ -47,7 +47,9 @@ class AtomicData(Data):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.__dict__["_store"] = AtomicStorage(self._store._mapping, _parent=self)
+        store = AtomicStorage(_parent=self)
+        store.__dict__["_mapping"] = self._store._mapping  # as it is: set again, each attribute costs as much again
+        self.__dict__["_store"] = store
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         if level_of(key) is None:
