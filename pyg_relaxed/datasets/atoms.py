@@ -110,9 +110,9 @@ class AtomsDataset(Dataset):
         opened = open_source(source)
         work = _Work(opened, self.cutoff, self.dtype, frame, extras, pre_transform, pre_filter)
         path = ":memory:" if root is None else _file(Path(root), work)
-        if force_reload and root is not None:
-            Path(path).unlink(missing_ok=True)
         self._store = GraphStore(path)
+        if force_reload:
+            self._store.delete()
         _process(work, self._store, on_error, num_workers, progress)
         rows = self._store.rows()
         self.failures = [row for row in rows if row.reason is not None]

@@ -42,6 +42,12 @@ class GraphStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
 
+    def delete(self) -> None:
+        """Remove the file, and the log that a killed process has left beside it: it would be taken for the next one's."""
+        if self.path != ":memory:":
+            for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
+                Path(name).unlink(missing_ok=True)
+
     def open(self) -> set[int]:
         """Make the file if it is missing, and return the entries that are done."""
         connection = self._connection()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,14 +238,19 @@ def test_killed_in_between_it_goes_on_where_it_was(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = len(lines(tmp_path / "log"))
-    assert before < 30
+    assert len(lines(tmp_path / "log")) < 30
+    log = next((tmp_path / "processed").glob("*-wal"))
+    shutil.copytree(tmp_path / "processed", tmp_path / "copy")
     resumed = dataset(labelled(30), root=tmp_path / "processed", pre_transform=Logged(tmp_path / "log"))
     whole = dataset(labelled(30), root=tmp_path / "whole", pre_transform=Logged(tmp_path / "other"))
     assert_equal(list(resumed), list(whole))
     # The one in the works when the process was killed was never finished.
     assert len(lines(tmp_path / "log")) in (30, 31)
     assert set(lines(tmp_path / "log")) == set(lines(tmp_path / "other"))
+    assert not log.exists()
+    again = dataset(labelled(30), root=tmp_path / "copy", pre_transform=Logged(tmp_path / "a"), force_reload=True)
+    assert len(lines(tmp_path / "a")) == 30
+    assert_equal(list(again), list(whole))
 
 
 @pytest.fixture
