@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .compat import o3
 
+_MAX_PAIRS = 5e8  # about 80 GB
+
 
 def parse_irreps(name: str, irreps: Any) -> o3.Irreps:
     """Return irreps from anything e3nn takes.
@@ -162,7 +164,7 @@ def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
 
 
 def check_positions(pos: np.ndarray) -> None:
-    """Raise unless ``pos`` has shape ``[N, 3]`` and is finite.
+    """Raise unless ``pos`` has shape ``[N, 3]``, is finite and within 1e8 Å.
 
     Raises:
         ValueError: If it is not; the atom is named.
@@ -172,6 +174,12 @@ def check_positions(pos: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(pos).all(axis=1))
     if len(bad):
         raise ValueError(f"atom {bad[0]} has position {pos[bad[0]].tolist()}: correct or remove it ({len(bad)} in all)")
+    far = np.flatnonzero((abs(pos) > 1e8).any(axis=1))  # float64 has 1e-8 Å left there
+    if len(far):
+        raise ValueError(
+            f"atom {far[0]} has position {pos[far[0]].tolist()}, more than 1e8 Å away, too far for distances to mean "
+            f"anything: give positions in Å, or remove it ({len(far)} in all)"
+        )
 
 
 def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
@@ -191,6 +199,29 @@ def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
         raise ValueError(
             f"'pbc' is {pbc.tolist()} but the periodic vectors of 'cell' {cell.tolist()} span no volume: "
             "set pbc to False along the missing directions, or give independent vectors"
+        )
+
+
+def check_images(num_atoms: int, cell: np.ndarray, widths: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
+    """Raise if the pairs within ``cutoff`` would not fit into memory, or the images to look at would never end.
+
+    ``widths`` are those of the cell along its periodic vectors, those of the atoms along the others.
+
+    Raises:
+        ValueError: If they would.
+    """
+    images = np.prod(2 * np.ceil(cutoff / widths[pbc]) + 1)
+    volume = np.prod(np.where(pbc, widths, widths + 1.4 * cutoff))
+    if pbc.any():  # widths of skewed cells do not multiply to the volume
+        volume *= np.sqrt(np.linalg.det(cell[pbc] @ cell[pbc].T)) / np.prod(widths[pbc])
+    neighbours = 4 / 3 * np.pi * cutoff**3 * num_atoms / volume
+    bins = min(np.prod(np.maximum(widths // cutoff, 1)), 1e5)  # of vesin, which looks from each into all images
+    endless = images * bins > 5e8 or (images > 1e4 and images * num_atoms**2 > 1e8)
+    if endless or neighbours > max(5e4, 2 * num_atoms) or neighbours * num_atoms > _MAX_PAIRS:
+        raise ValueError(
+            f"{num_atoms} atoms in the cell {cell.tolist()} would have about {neighbours:.2g} neighbours each within "
+            f"{cutoff:g} Å, in {images:.2g} images of the cell: give the cell in Å (and its reduced form, if its "
+            "vectors are nearly parallel), or a smaller cutoff"
         )
 
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..data import frame_of_file
+from ..data import FRAMES, frame_of_file
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from pymatgen.core import Structure
+    from pymatgen.core import Molecule, Structure
+
+_PACKED = r"(\.gz|\.bz2|\.xz)?"
+_DOCUMENT = re.compile(rf".*\.(json|yaml|yml){_PACKED}", re.IGNORECASE)
+_LAMMPS = re.compile(rf"(.*\.(lmp|data|lammps|lammps-data)|(data|lmp)\..*){_PACKED}", re.IGNORECASE)
+_POSCAR = re.compile(r".*(POSCAR|CONTCAR|CENTCAR|\.vasp).*", re.IGNORECASE)
 
 
 def read_structure(path: str | Path) -> Atoms:
     """Return the structure in a file, the last one if it holds several (``"run.traj@0"`` takes the first).
 
-    ASE reads it, else pymatgen. Where the axes come from stands in ``atoms.info["frame"]``.
+    ASE reads it, else pymatgen (of several structures, always the first). Where the axes come from stands in
+    ``atoms.info["frame"]``. What each format keeps is in ``docs/formats.md``. No code and no class is loaded by a name
+    in the file.
 
     Args:
         path (str or Path): The file, in any format of ASE or pymatgen.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If neither can read it, or sites are disordered.
+        ValueError: If neither can read it, it holds no atoms, its sites are disordered, or nothing says which elements
+            its atoms are.
 
     Example::
 
@@ -31,15 +40,18 @@ def read_structure(path: str | Path) -> Atoms:
         >>> read_structure(structures.path("BaTiO3_R3m")).get_chemical_formula()
         'BaO3Ti'
     """
-    name = str(path)
-    file = Path(name if Path(name).exists() else name.rpartition("@")[0] or name)
+    name, index = str(path), "-1"
+    if not Path(name).exists() and "@" in name:
+        name, _, index = name.rpartition("@")
+    file = Path(name)
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}{' (a directory)' if file.is_dir() else ''}")
-    atoms = _read(name, file)
-    for site, kinds in (atoms.info.get("occupancy") or {}).items():
-        if len(kinds) > 1 or min(kinds.values()) < 1:
-            raise ValueError(f"{path}: site {site} is disordered ({kinds}): order it first, e.g. with pymatgen")
-    atoms.info["frame"] = frame_of_file(file)
+    atoms = _read(path, file, index)
+    if len(atoms) == 0:
+        raise ValueError(f"{path} holds no atoms: it may be cut off, or of another format than its name says")
+    _check_order(path, atoms)
+    if atoms.info.get("frame") not in FRAMES:  # what to_ase left there is no guess
+        atoms.info["frame"] = frame_of_file(file)
     return atoms
 
 
@@ -64,22 +76,138 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     return to_ase(from_pymatgen(structure, cutoff=0.1, dtype=torch.float64, extras=False))
 
 
-def _read(name: str, file: Path) -> Atoms:
-    import ase.io
-    from pymatgen.core import Structure
+def _read(path: str | Path, file: Path, index: str) -> Atoms:
+    from ase import Atoms
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parsers, about what they can live with
-        try:
-            return ase.io.read(name)
-        except Exception as error:  # parsers raise anything on a file that is not theirs
-            by_ase = f"{type(error).__name__}: {error}"
-        try:
-            structure = Structure.from_file(str(file))
+        # ... but not that: hydrogen, helium, lithium
+        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
+        try:  # parsers raise anything on a file that is not theirs
+            _check_count(file)
+            document = _document(file)
+            if document is not None:
+                return as_atoms(document)
+            atoms = _by_ase(file, index)
+        except _RefusedError as error:
+            raise ValueError(f"{path}: {error}") from None
         except Exception as error:
-            by_pymatgen = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{name}: neither ASE ({by_ase}) nor pymatgen ({by_pymatgen}) can read it") from None
+            if _DOCUMENT.fullmatch(file.name):
+                reason = str(error) if type(error) is ValueError else _described(error)
+                raise ValueError(f"{path}: {reason}") from None
+            atoms = _by_pymatgen(path, file, _described(error))
+    if not isinstance(atoms, Atoms):
+        raise ValueError(f"{path}: '@{index}' names several structures: take one, e.g. '@0'")
+    return atoms
+
+
+class _RefusedError(ValueError):
+    """What no other reader should try."""
+
+
+def _by_ase(file: Path, index: str) -> Any:
+    import ase.io
+
+    is_lammps = bool(_LAMMPS.fullmatch(file.name))
+    # An absolute path: ASE takes one that begins with "postgres" for a server.
+    atoms = ase.io.read(
+        str(file.absolute()),
+        index=int(index) if re.fullmatch(r"[+-]?\d+", index) else index,
+        format="lammps-data" if is_lammps else None,
+        do_not_split_by_at_sign=True,
+    )
+    if is_lammps and "masses" not in atoms.arrays and (atoms.numbers == atoms.arrays["type"]).all():
+        labels = re.search(r"^\s*Atom Type Labels.*?^\s*1\s+H\b", _head(file, None), re.MULTILINE | re.DOTALL)
+        if not labels:  # ASE would take type 1 for hydrogen, 2 for helium
+            raise _RefusedError(
+                "nothing says which element each atom type is: add a section 'Masses' or 'Atom Type Labels' to it"
+            )
+    return atoms
+
+
+def _by_pymatgen(path: str | Path, file: Path, by_ase: str) -> Atoms:
+    from pymatgen.core import Structure
+
+    try:
+        structure = Structure.from_file(str(file))
+    except Exception as error:
+        message = f"{path}: neither ASE ({by_ase}) nor pymatgen ({_described(error)}) can read it"
+        raise ValueError(message) from None
     try:
         return as_atoms(structure)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _described(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
+
+
+def _document(file: Path) -> Structure | Molecule | None:
+    """Return pymatgen's structure or molecule in a JSON or YAML file; None if the file is ASE's, or neither."""
+    import json
+
+    from pymatgen.core import Molecule, Structure
+
+    if not (match := _DOCUMENT.fullmatch(file.name)):
+        return None
+    text = _head(file, None)
+    if match[1].lower() == "json":
+        content = json.loads(text)
+    else:
+        from ruamel.yaml import YAML
+
+        content = YAML(typ="safe", pure=True).load(text)
+    if isinstance(content, dict) and isinstance(content.get("structure"), dict):
+        content = content["structure"]
+    if isinstance(content, dict) and "sites" in content:
+        return (Structure if "lattice" in content else Molecule).from_dict(_without_classes(content))
+    if isinstance(content, dict) and ({"nextid", "__ase_objtype__"} & content.keys()):
+        return None
+    raise _RefusedError("no structure of pymatgen ('sites' are missing) and no database of ASE ('nextid' is missing)")
+
+
+def _without_classes(content: Any) -> Any:
+    """Return a document without the names of modules that pymatgen would import for the properties of its sites."""
+    if isinstance(content, dict):
+        return {k: _without_classes(value) for k, value in content.items() if k not in ("@module", "@class")}
+    return [_without_classes(value) for value in content] if isinstance(content, list) else content
+
+
+def _check_count(file: Path) -> None:
+    """Raise if a file promises more than it can hold: readers make room for it before they look."""
+    size = file.stat().st_size
+    if size == 0:
+        raise _RefusedError("the file is empty")
+    if _LAMMPS.fullmatch(file.name):
+        counts = re.findall(r"^\s*(\d+)\s+atoms\b", _head(file, 65536), re.MULTILINE)
+    elif _POSCAR.fullmatch(file.name):
+        counts = re.findall(r"(?<!\S)\d+(?!\S)", "\n".join(_head(file, 65536).splitlines()[3:10]))
+    elif re.fullmatch(rf".*xyz{_PACKED}", file.name, re.IGNORECASE):
+        text = _head(file, None)  # atoms of a frame, columns of an array
+        counts = re.findall(r"^\s*\+?(\d{7,})\s*$", text, re.MULTILINE) + re.findall(r":[A-Za-z]:\+?(\d{7,})", text)
+    else:
+        return
+    most = max((count.lstrip("0") for count in counts), key=lambda count: (len(count), count), default="")
+    if len(most) > 18 or int(most or 0) > 1000 * size:  # compressed files are no smaller than that
+        raise _RefusedError(f"it promises {most:.20} atoms (or columns) in {size} bytes: correct the count")
+
+
+def _head(file: Path, characters: int | None) -> str:
+    from ase.io.formats import open_with_compression
+
+    with open_with_compression(str(file), "rb") as stream:
+        content: bytes = stream.read(characters) if characters else stream.read()
+    return content.decode("utf-8", errors="replace")
+
+
+def _check_order(path: str | Path, atoms: Atoms) -> None:
+    """Raise if the occupancies that ASE read from a CIF file are not all 1."""
+    occupancy = atoms.info.get("occupancy")
+    for site, kinds in occupancy.items() if isinstance(occupancy, dict) else ():
+        if not isinstance(kinds, dict):
+            return  # not ASE's
+        numbers = [value for value in kinds.values() if isinstance(value, int | float)]
+        if len(numbers) != 1 or not numbers[0] >= 1:
+            raise ValueError(f"{path}: site {site} is disordered ({kinds}): order it first, e.g. with pymatgen")

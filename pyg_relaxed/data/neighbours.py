@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..checks import check_cell, check_cutoff, check_distances, check_positions
+from ..checks import check_cell, check_cutoff, check_distances, check_images, check_positions
 from .arrays import to_numpy
 
 
@@ -39,8 +39,9 @@ def neighbour_list(
         ``pos[edge_index[0]] - pos[edge_index[1]] + edge_cell_shift @ cell``. Both on the device of ``pos``.
 
     Raises:
-        ValueError: For positions or cells that are not finite, a periodic cell without volume, a cutoff that is not
-            positive, atoms on top of each other, and a ``batch`` that falls or names a structure without a cell.
+        ValueError: For positions or cells that are not finite or absurd (a centimetre away, pairs beyond memory), a
+            periodic cell without volume, a cutoff that is not positive, atoms on top of each other, and a ``batch``
+            that falls or names a structure without a cell.
 
     Example:
         >>> edge_index, shift = neighbour_list([[0.0, 0.0, 0.0]], np.eye(3), [True, True, False], cutoff=1.2)
@@ -81,9 +82,18 @@ def _search(
         return torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
     box = complete_cell(box, periodic)
     # Far from the cell the differences of positions lose digits: bring every atom home first, undo it in the shifts.
-    home = np.where(periodic, np.floor(points @ np.linalg.inv(box)), 0.0)
-    search = NeighborList(cutoff=float(cutoff), full_list=True)
-    i, j, shift, d = search.compute(points - home @ box, box, periodic, "ijSd", copy=False)  # memory of search
+    inverse = np.linalg.inv(box)
+    home = np.where(periodic, np.floor(points @ inverse), 0.0)
+    wrapped = points - home @ box
+    reach = _reach(_widths(wrapped, inverse, periodic), periodic, float(cutoff))
+    if reach > cutoff:
+        wrapped = _without_gaps(wrapped, box, inverse, periodic, 2 * cutoff)
+        reach = _reach(_widths(wrapped, inverse, periodic), periodic, float(cutoff))
+    check_images(len(points), box, _widths(wrapped, inverse, periodic), periodic, reach)
+    search = NeighborList(cutoff=reach, full_list=True)
+    i, j, shift, d = search.compute(wrapped, box, periodic, "ijSd", copy=False)  # memory of search
+    if reach > cutoff:
+        i, j, shift, d = (column[d < cutoff] for column in (i, j, shift, d))  # < as vesin
     check_distances(i, j, d)
     columns = [i.astype(np.int64), j.astype(np.int64), *shift.T.astype(np.int64)]
     away = np.asarray(home.any(axis=1))
@@ -98,6 +108,39 @@ def _search(
     edge_index.numpy()[:] = columns[1], columns[0]
     edge_cell_shift.numpy().T[:] = columns[2:]
     return edge_index.add_(offset) if offset else edge_index, edge_cell_shift
+
+
+def _widths(points: np.ndarray, inverse: np.ndarray, periodic: np.ndarray) -> np.ndarray:
+    """Return how wide the box is along each period, and the atoms spread along the other directions."""
+    return np.where(periodic, 1 / np.linalg.norm(inverse, axis=0), np.ptp(points @ inverse, axis=0))
+
+
+def _reach(widths: np.ndarray, periodic: np.ndarray, cutoff: float) -> float:
+    """Return how far to search: the cutoff, or farther where vesin would divide by zero and end the process.
+
+    vesin 0.6.2 scales the bins of a box to 1e5 of them at most; of a long or flat box that leaves none along a side.
+    """
+    reach = cutoff
+    while True:
+        bins = np.maximum(widths // reach, 1)
+        most = np.prod(bins + 2 * ~periodic)
+        if most <= 1e5 or bins.min() * np.cbrt(1e5 / most) >= 2:
+            return reach
+        reach *= 1.25
+
+
+def _without_gaps(
+    points: np.ndarray, box: np.ndarray, inverse: np.ndarray, periodic: np.ndarray, gap: float
+) -> np.ndarray:
+    """Return positions with no gap wider than ``gap`` along directions that are not periodic (unit rows of ``box``)."""
+    for k in np.flatnonzero(~periodic):
+        along = points @ inverse[:, k]
+        order = np.argsort(along)
+        excess = np.maximum(np.diff(along[order], prepend=along[order[0]]) - gap, 0)
+        back = np.empty(len(points))
+        back[order] = np.cumsum(excess)
+        points = points - np.outer(back, box[k])
+    return points
 
 
 def _sorted(columns: list[np.ndarray]) -> list[np.ndarray]:

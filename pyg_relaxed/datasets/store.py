@@ -43,7 +43,7 @@ class GraphStore:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def delete(self) -> None:
-        """Remove the file, and the log of a killed process beside it, which would be taken for that of the next file."""
+        """Remove the file, and the log of a killed process beside it: it would be taken for the next file's."""
         if self.path != ":memory:":
             for name in (self.path, f"{self.path}-wal", f"{self.path}-shm"):
                 Path(name).unlink(missing_ok=True)

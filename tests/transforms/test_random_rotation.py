@@ -79,6 +79,13 @@ def test_gradients_of_theta_are_those_without_rotation(data, broken):
     torch.testing.assert_close(broken.conv.theta.weight.grad, 2 * expected)
 
 
+def test_a_gradient_taken_after_leaving_is_an_error_not_a_wrong_number(data, broken):
+    with RandomRotation(broken).applied(data) as turned:
+        loss = (broken(turned) ** 2).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_model_that_breaks_symmetry_is_refused_unless_it_turns_along(data, broken):
     with pytest.raises(ValueError, match=r"breaks symmetry \(theta in 1e, 1o, 2e\).*rotation\.applied\(data\)"):
         RandomRotation(broken)(data)
