@@ -162,24 +162,24 @@ def _document(file: Path) -> Structure | Molecule | None:
     if isinstance(content, dict) and isinstance(content.get("structure"), dict):
         content = content["structure"]
     if isinstance(content, dict) and "sites" in content:
-        return (Structure if "lattice" in content else Molecule).from_dict(_without_classes(content))
+        return (Structure if "lattice" in content else Molecule).from_dict(without_classes(content))
     if isinstance(content, dict) and ({"nextid", "__ase_objtype__"} & content.keys()):
         return None
     raise _RefusedError("no structure of pymatgen ('sites' are missing) and no database of ASE ('nextid' is missing)")
 
 
-def _without_classes(content: Any) -> Any:
+def without_classes(content: Any) -> Any:
     """Return a document without the names of modules that pymatgen would import for the properties of its sites."""
     if isinstance(content, dict):
-        return {k: _without_classes(value) for k, value in content.items() if k not in ("@module", "@class")}
-    return [_without_classes(value) for value in content] if isinstance(content, list) else content
+        return {k: without_classes(value) for k, value in content.items() if k not in ("@module", "@class")}
+    return [without_classes(value) for value in content] if isinstance(content, list) else content
 
 
 def _check_count(file: Path) -> None:
     """Raise if a file promises more than it can hold: readers make room for it before they look."""
     size = file.stat().st_size
     if size == 0:
-        raise _RefusedError("the file is empty")
+        raise _RefusedError("the file is empty, neither ASE nor pymatgen can read it")
     if _LAMMPS.fullmatch(file.name):
         counts = re.findall(r"^\s*(\d+)\s+atoms\b", _head(file, 65536), re.MULTILINE)
     elif _POSCAR.fullmatch(file.name):

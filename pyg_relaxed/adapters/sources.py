@@ -18,7 +18,7 @@ import torch
 
 from ..data import frame_of_file, level_of
 from .ase import from_ase
-from .files import read_structure
+from .files import read_structure, without_classes
 from .pymatgen import from_pymatgen
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _structure_of_document(document: Any) -> AnyStructure:
     if not isinstance(document, dict):
         raise ValueError(f"no structure but {document!r:.80}")
     if "sites" in document:
-        return (Structure if "lattice" in document else Molecule).from_dict(document)
+        return (Structure if "lattice" in document else Molecule).from_dict(without_classes(document))
     if not isinstance(document.get("structure"), dict):
         raise ValueError(f"no structure among {', '.join(map(repr, document))}: 'structure' or 'sites' is expected")
     structure = _structure_of_document(document["structure"])

@@ -129,6 +129,15 @@ def test_json_cannot_name_what_is_imported(tmp_path):
         dataset(tmp_path / "all.json")
 
 
+def test_properties_of_sites_cannot_name_what_is_imported_either(tmp_path, monkeypatch):
+    (tmp_path / "hostile.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    document = Structure(np.eye(3) * 4, ["Ba"], [[0, 0, 0]]).as_dict()
+    document["sites"][0]["properties"] = {"thing": {"@module": "hostile", "@class": "Thing"}}
+    (tmp_path / "all.json").write_text(json.dumps([document]))
+    assert len(dataset(tmp_path / "all.json")) == 1
+
+
 def test_labels_of_a_database_are_its_key_value_pairs_and_data_too(tmp_path):
     with connect(tmp_path / "all.db") as db:
         db.write(bulk("Cu"), key_value_pairs={"REF_energy": -1.5}, data={"REF_forces": np.ones((1, 3))})
