@@ -19,8 +19,8 @@ class ModeDisplacement(StructureTransform):
     r"""Displace a structure along a mode, by a given amplitude or a random one.
 
     :math:`x_i' = x_i + A\, e_i` with :math:`\sum_i |e_i|^2 = 1` over the atoms of the graph: A is the root of the sum
-    of squares of all displacements, in Å, the convention of AMPLIMODES and ISODISTORT for the cell the graph holds. (In
-    a supercell of n primitive cells the same pattern has :math:`\sqrt{n}` times the amplitude.) It is kept as
+    of squares of all displacements, in Å, the convention of AMPLIMODES where the graph holds the primitive cell of the
+    parent. (In a supercell of n of those the same pattern has :math:`\sqrt{n}` times the amplitude.) It is kept as
     ``info_amplitude`` ``[1]``. The cell stays. Targets of the old positions go, edges within a ``cutoff`` are found
     anew.
 
