@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, from_voigt, is_standard_cell
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, build_graph, decode, from_voigt, is_standard_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from ..data import AtomicData
 
-_TARGETS = tuple(key.name for key in KEYS.values() if key.role == "target")
 _ARRAYS = ("tags", "momenta", "masses", "initial_magmoms", "initial_charges", "oxi_states", "species_spins", "labels")
 _INFO = ("charge", "spin")
 _GEOMETRY = ("numbers", "positions")
@@ -111,7 +110,7 @@ def to_ase(data: Data) -> Atoms:
         atoms.set_celldisp(values["celldisp"])
     if values.get("frame", "cartesian") != "cartesian":
         atoms.info["frame"] = values["frame"]
-    results = {name: values[name] for name in _TARGETS if name in values}
+    results = {name: values[name] for name in TARGETS if name in values}
     for name in [name for name in results if name not in all_properties]:
         where = atoms.arrays if KEYS[name].level == "node" else atoms.info
         where[f"REF_{name}" if name in where else name] = results.pop(name)
@@ -132,7 +131,7 @@ def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[
     """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
     results = _results(atoms)
     labels = {}
-    for name in _TARGETS:
+    for name in TARGETS:
         source = arrays if KEYS[name].level == "node" else info
         for found in (f"REF_{name}", name):
             if found == name and name in results:

@@ -148,8 +148,6 @@ def _document(file: Path) -> Structure | Molecule | None:
     """Return pymatgen's structure or molecule in a JSON or YAML file; None if the file is ASE's, or neither."""
     import json
 
-    from pymatgen.core import Molecule, Structure
-
     if not (match := _DOCUMENT.fullmatch(file.name)):
         return None
     text = _head(file, None)
@@ -162,17 +160,24 @@ def _document(file: Path) -> Structure | Molecule | None:
     if isinstance(content, dict) and isinstance(content.get("structure"), dict):
         content = content["structure"]
     if isinstance(content, dict) and "sites" in content:
-        return (Structure if "lattice" in content else Molecule).from_dict(without_classes(content))
+        return structure_of_document(content)
     if isinstance(content, dict) and ({"nextid", "__ase_objtype__"} & content.keys()):
         return None
     raise _RefusedError("no structure of pymatgen ('sites' are missing) and no database of ASE ('nextid' is missing)")
 
 
-def without_classes(content: Any) -> Any:
+def structure_of_document(document: dict[str, Any]) -> Structure | Molecule:
+    """Return pymatgen's structure or molecule in a document with ``"sites"``: nothing is imported by a name in it."""
+    from pymatgen.core import Molecule, Structure
+
+    return (Structure if "lattice" in document else Molecule).from_dict(_without_classes(document))
+
+
+def _without_classes(content: Any) -> Any:
     """Return a document without the names of modules that pymatgen would import for the properties of its sites."""
     if isinstance(content, dict):
-        return {k: without_classes(value) for k, value in content.items() if k not in ("@module", "@class")}
-    return [without_classes(value) for value in content] if isinstance(content, list) else content
+        return {k: _without_classes(value) for k, value in content.items() if k not in ("@module", "@class")}
+    return [_without_classes(value) for value in content] if isinstance(content, list) else content
 
 
 def _check_count(file: Path) -> None:

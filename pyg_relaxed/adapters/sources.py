@@ -18,7 +18,7 @@ import torch
 
 from ..data import frame_of_file, level_of
 from .ase import from_ase
-from .files import read_structure, without_classes
+from .files import read_structure, structure_of_document
 from .pymatgen import from_pymatgen
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class _Documents(_File):
         self._where = list(documents)
 
     def __getitem__(self, n: int) -> AnyStructure:
-        structure = _structure_of_document(self._documents[n])
+        structure = _structure_and_labels(self._documents[n])
         structure.properties.setdefault("frame", frame_of_file(self.path))
         return structure
 
@@ -261,17 +261,15 @@ def _json(path: Path) -> Source:
     return _Documents(path, {"": content})
 
 
-def _structure_of_document(document: Any) -> AnyStructure:
-    """Return pymatgen's structure or molecule in a document: no class is loaded by a name in the file."""
-    from pymatgen.core import Molecule, Structure
-
+def _structure_and_labels(document: Any) -> AnyStructure:
+    """Return what a document holds, with all else in it as properties."""
     if not isinstance(document, dict):
         raise ValueError(f"no structure but {document!r:.80}")
     if "sites" in document:
-        return (Structure if "lattice" in document else Molecule).from_dict(without_classes(document))
+        return structure_of_document(document)
     if not isinstance(document.get("structure"), dict):
         raise ValueError(f"no structure among {', '.join(map(repr, document))}: 'structure' or 'sites' is expected")
-    structure = _structure_of_document(document["structure"])
+    structure = _structure_and_labels(document["structure"])
     labels = {name: value for name, value in document.items() if name != "structure" and not name.startswith("@")}
     structure.properties = {**structure.properties, **labels}
     return structure

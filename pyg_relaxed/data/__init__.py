@@ -12,7 +12,7 @@ from .frame import (
     standard_form,
 )
 from .graph import AtomicData, build_graph, edge_vectors
-from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, Key, level_of
+from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, Key, level_of
 from .neighbours import neighbour_list
 from .packing import pack, unpack
 from .rotation import align_to, rotate
@@ -24,6 +24,7 @@ __all__ = [
     "INFO_PREFIX",
     "KEYS",
     "SITE_PREFIX",
+    "TARGETS",
     "AtomicData",
     "Frame",
     "FrameWarning",

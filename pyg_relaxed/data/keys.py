@@ -118,6 +118,7 @@ _TABLE = (
 )
 
 KEYS: Final[dict[str, Key]] = {key.name: key for key in _TABLE}
+TARGETS: Final = tuple(key.name for key in _TABLE if key.role == "target")
 
 # Two open families, for what users hang on their structures. No "node" in the name: PyG counts nodes by it.
 SITE_PREFIX: Final = "site_"

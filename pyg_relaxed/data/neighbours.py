@@ -85,11 +85,13 @@ def _search(
     inverse = np.linalg.inv(box)
     home = np.where(periodic, np.floor(points @ inverse), 0.0)
     wrapped = points - home @ box
-    reach = _reach(_widths(wrapped, inverse, periodic), periodic, float(cutoff))
+    widths = _widths(wrapped, inverse, periodic)
+    reach = _reach(widths, periodic, float(cutoff))
     if reach > cutoff:
         wrapped = _without_gaps(wrapped, box, inverse, periodic, 2 * cutoff)
-        reach = _reach(_widths(wrapped, inverse, periodic), periodic, float(cutoff))
-    check_images(len(points), box, _widths(wrapped, inverse, periodic), periodic, reach)
+        widths = _widths(wrapped, inverse, periodic)
+        reach = _reach(widths, periodic, float(cutoff))
+    check_images(len(points), box, widths, periodic, reach)
     search = NeighborList(cutoff=reach, full_list=True)
     i, j, shift, d = search.compute(wrapped, box, periodic, "ijSd", copy=False)  # memory of search
     if reach > cutoff:

@@ -17,7 +17,7 @@ from torch_geometric.data import Data, Dataset
 
 from ..adapters.sources import Source, as_graph, open_source
 from ..checks import check_cutoff
-from ..data import KEYS, AtomicData, pack
+from ..data import KEYS, TARGETS, AtomicData, pack
 from .splits import composition, prototype, split_groups
 from .statistics import Statistics, statistics, summarize
 from .store import GraphStore, Row
@@ -25,7 +25,6 @@ from .store import GraphStore, Row
 if TYPE_CHECKING:
     from ..adapters.sources import Item
 
-_LABELS = [key.name for key in KEYS.values() if key.role == "target"]
 MANY = 1000  # entries, from which on processes share the work
 
 
@@ -101,8 +100,8 @@ class AtomsDataset(Dataset):
         if isinstance(labels, str):
             raise ValueError(f"'labels' must be a list of names, such as ('{labels}',)")
         for name in labels or ():
-            if name not in _LABELS:
-                raise ValueError(f"'{name}' is no label: they are {', '.join(_LABELS)}")
+            if name not in TARGETS:
+                raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
         super().__init__(None, transform, pre_transform, pre_filter)
         self.cutoff = float(cutoff)
         self.labels = None if labels is None else tuple(labels)
@@ -119,7 +118,7 @@ class AtomsDataset(Dataset):
         self._rows = [row for row in rows if row.summary is not None]
         self._graphs: list[AtomicData] | None = None
         if in_memory:
-            self._graphs = self._store.graphs(row.number for row in self._rows)
+            self._graphs = [self._store.graph(row.number) for row in self._rows]
         if self.failures:
             first = self.failures[0]
             warnings.warn(
@@ -139,7 +138,7 @@ class AtomsDataset(Dataset):
         data = self._store.graph(row.number) if self._graphs is None else copy.copy(self._graphs[idx])
         if self.labels is None:
             return data
-        for name in _LABELS:
+        for name in TARGETS:
             if name in data and name not in self.labels:
                 del data[name]
             elif name in self.labels and name not in data:
@@ -293,9 +292,9 @@ def _process(work: _Work, store: GraphStore, on_error: str, num_workers: int | N
 
     done = store.open()
     todo = [number for number in range(len(work)) if number not in done]
-    failed = next((row for row in store.rows() if row.reason is not None), None)
-    if failed is not None and on_error == "raise":
-        raise _failure(failed)
+    if on_error == "raise":
+        for failed in store.rows(only_failed=True):
+            raise _failure(failed)
     if not todo:
         return
     if num_workers is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch_geometric.data import Data
 
-from ..data import KEYS, to_numpy
+from ..data import TARGETS, to_numpy
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Statistics:
 
 def summarize(data: Data) -> dict[str, Any]:
     """Return what :func:`statistics` needs of a graph, so that it need not be read again; NaN counts as no label."""
-    names = [key.name for key in KEYS.values() if key.role == "target" and key.name in data]
-    targets = {name: to_numpy(data[name], np.float64) for name in names}
+    targets = {name: to_numpy(data[name], np.float64) for name in TARGETS if name in data}
     labels = [name for name, value in targets.items() if not np.isnan(value).all()]
     forces = targets.get("forces", np.zeros(0))
     forces = forces[~np.isnan(forces)]

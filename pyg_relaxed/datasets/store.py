@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,9 +73,10 @@ class GraphStore:
         """Leave a single file, without the log."""
         self._connection().execute("PRAGMA journal_mode = DELETE")
 
-    def rows(self) -> list[Row]:
-        """Return all rows in order, without their graphs."""
-        query = "SELECT number, place, summary, reason FROM rows ORDER BY number"
+    def rows(self, only_failed: bool = False) -> list[Row]:
+        """Return all rows, or those with a reason, in order and without their graphs."""
+        condition = "WHERE reason IS NOT NULL" if only_failed else ""
+        query = f"SELECT number, place, summary, reason FROM rows {condition} ORDER BY number"
         return [
             Row(number, place, None, None if summary is None else json.loads(summary), reason)
             for number, place, summary, reason in self._connection().execute(query)
@@ -86,10 +86,6 @@ class GraphStore:
         """Return the graph of an entry."""
         (packed,) = self._connection().execute("SELECT graph FROM rows WHERE number = ?", (number,)).fetchone()
         return unpack(packed)
-
-    def graphs(self, numbers: Iterable[int]) -> list[AtomicData]:
-        """Return the graphs of many entries."""
-        return [self.graph(number) for number in numbers]
 
     def _connection(self) -> sqlite3.Connection:
         known: tuple[int, sqlite3.Connection] | None = getattr(self._connections, "known", None)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from typing import Final
 
 from torch import Tensor
 from torch_geometric.data import Data
 
-from ..data import KEYS
+from ..data import TARGETS
 from .radius_graph import RadiusGraph
-
-TARGETS: Final = tuple(key.name for key in KEYS.values() if key.role == "target")
 
 
 def targets_to_keep(keep: Iterable[str]) -> tuple[str, ...]:

@@ -102,21 +102,10 @@ def to_inputs_backward(
     return dg, sums.transpose("in_to_mul_ir", dx) if mul_ir else dx, dsh, dw
 
 
-def term_by_term(
-    vx: Tensor,
-    vsh: Tensor,
-    vw: Tensor,
-    g: Tensor,
-    x: Tensor,
-    sh: Tensor,
-    w: Tensor,
-    order: Tensor,
-    want: list[bool],
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def term_by_term(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what :func:`to_inputs_backward` does by the other operators: on a GPU, and for third derivatives."""
+    vx, vsh, vw, g, x, sh, w, order, (want_g, want_x, want_sh, want_w), *rest = inputs
     vw = _or_zero(vw, w)
-    want_g, want_x, want_sh, want_w = want
     dg, dx, dsh, dw = g.new_empty(0), x.new_empty(0), sh.new_empty(0), w.new_empty(0)
     if want_g:
         terms = ((vx, sh, w), (x, vsh, w), (x, sh, vw))
@@ -207,7 +196,7 @@ def _edges_backward(ctx: Any, vsh: Tensor, vw: Tensor) -> tuple[Tensor | None, .
     if ctx.needs_input_grad[3]:
         dg = sum(to_receivers(x, s, v, order, g.shape[0], *rest) for s, v in pairs)
     # vw meets the derivative in s and vsh the one in w: one call gives both.
-    dsh, dw = _edges(ctx, x, vsh, vw if vw.numel() else empty_like(w).zero_(), g, order)
+    dsh, dw = _edges(ctx, x, vsh, _or_zero(vw, w), g, order)
     return dx, dsh, dw, dg, None, None, None, None
 
 
