@@ -3,6 +3,7 @@
  * channel by channel; dw = x sh g. Features are channels innermost.
  */
 #define NOINLINE __attribute__((noinline))
+#define ALIGNED __attribute__((aligned(64))) /* no register crosses a line of the cache */
 #define HIDDEN __attribute__((visibility("hidden")))
 #if defined(__clang__)
 #define VECTORISE _Pragma("clang loop vectorize(assume_safety)")

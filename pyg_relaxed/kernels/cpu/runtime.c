@@ -71,7 +71,7 @@ static const real *weights(const Sum *s, int term, int64_t e, int64_t k, real *b
 }
 
 static void row_of_receivers(const Sum *s, int64_t row) {
-    real local[DIM_OUT], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_OUT;
+    ALIGNED real local[DIM_OUT], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_OUT;
     memset(y, 0, DIM_OUT * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
@@ -82,7 +82,7 @@ static void row_of_receivers(const Sum *s, int64_t row) {
 }
 
 static void row_of_senders(const Sum *s, int64_t row) {
-    real local[DIM_IN], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_IN;
+    ALIGNED real local[DIM_IN], buffer[WEIGHTS], *y = s->mul_ir ? local : s->y + row * DIM_IN;
     memset(y, 0, DIM_IN * sizeof(real));
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k];
@@ -111,7 +111,7 @@ static void senders_of_part(const Sum *s, int64_t k, int64_t last) {
 }
 
 static void row_of_edges(const Sum *s, int64_t row) {
-    real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS], dw_of_term[WEIGHTS];
+    ALIGNED real local[DIM_OUT], channels[DIM_SH * CHANNELS], buffer[WEIGHTS], dw_buffer[WEIGHTS], dw_of_term[WEIGHTS];
     const real *g = s->g + row * DIM_OUT;
     if (s->mul_ir) {
         real *turned = s->turned ? s->turned + row * DIM_OUT : local;
@@ -131,7 +131,7 @@ static void row_of_edges(const Sum *s, int64_t row) {
         if (s->dsh)
             for (int b = 0; b < DIM_SH; b++) {
                 real total = 0;
-                _Pragma("omp simd reduction(+ : total)")
+                _Pragma("omp simd simdlen(4) reduction(+ : total)") /* wide registers take long to sum up */
                 for (int u = 0; u < CHANNELS; u++) total += channels[b * CHANNELS + u];
                 s->dsh[e * DIM_SH + b] = total;
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 from pathlib import Path as FilePath
 
@@ -111,56 +112,62 @@ class _Group:
     def to_receiver(self) -> str:
         """Return the code of y += x sh w."""
         lines = [f"const real x{a} = {x};" for a, x in enumerate(self.x)]
-        for path in self.paths:
+        matrices, before = self._matrices()
+        for path, matrix in zip(self.paths, matrices, strict=True):
+            lines.append(path.weight)
             for c, y in enumerate(path.out):
-                terms = [f"{m} * x{a}" for (a, k), m in path.matrix.items() if k == c]
-                lines.append(f"y[{y}] += w[{path.weight}] * ({' + '.join(terms)});")
-        return self._loop(lines, self._matrices())
+                terms = [f"{m} * x{a}" for (a, k), m in matrix.items() if k == c]
+                lines.append(f"y[{y}] += w{path.n} * ({_sum(terms)});")
+        return self._loop(lines, before)
 
     def to_sender(self) -> str:
         """Return the code of y += g sh w, y in the irreps of x."""
         lines = []
         sums: list[list[str]] = [[] for _ in self.x]
-        for path in self.paths:
-            for c, y in enumerate(path.out):
-                lines.append(f"const real g{path.n}_{c} = w[{path.weight}] * g[{y}];")
-            for (a, c), m in path.matrix.items():
+        matrices, before = self._matrices()
+        for path, matrix in zip(self.paths, matrices, strict=True):
+            lines.append(path.weight)
+            lines += [f"const real g{path.n}_{c} = w{path.n} * g[{y}];" for c, y in enumerate(path.out)]
+            for (a, c), m in matrix.items():
                 sums[a].append(f"{m} * g{path.n}_{c}")
-        lines += [f"y{x[1:]} += {' + '.join(terms)};" for x, terms in zip(self.x, sums, strict=True) if terms]
-        return self._loop(lines, self._matrices())
+        lines += [_add(f"y{x[1:]}", terms) for x, terms in zip(self.x, sums, strict=True) if terms]
+        return self._loop(lines, before)
 
     def to_edge(self) -> str:
         """Return the code of dsh += x w g, channel by channel, and of dw = x sh g."""
-        lines = [f"const real x{a} = {x};" for a, x in enumerate(self.x)]
+        xs = _Multiples("x", self.x)
+        lines = []
         sums: list[list[str]] = [[] for _ in self.sh]
         for path in self.paths:
-            n = path.n
+            n, terms = path.n, []
+            lines.append(path.weight)
             lines += [f"const real g{n}_{c} = g[{y}];" for c, y in enumerate(path.out)]
-            lines += [f"const real p{n}_{a}_{c} = x{a} * g{n}_{c};" for a, c in path.matrix]
-            terms = []
             for b, sh in enumerate(self.sh):
-                products = [f"{value} * p{n}_{a}_{c}" for (a, k, c), value in path.coefficients.items() if k == b]
+                products = [f"{xs(a, r)} * g{n}_{c}" for (a, k, c), r in path.ratios.items() if k == b]
                 if products:
-                    lines.append(f"const real z{n}_{b} = {' + '.join(products)};")
+                    lines.append(f"const real z{n}_{b} = {_sum(products)};")
                     terms.append(f"sh[{sh}] * z{n}_{b}")
-                    sums[b].append(f"w[{path.weight}] * z{n}_{b}")
-            lines.append(f"dw[{path.weight}] = {' + '.join(terms)};")
-        lines += [
-            f"dsh[{sh} * CHANNELS + u] += {' + '.join(terms)};"
-            for sh, terms in zip(self.sh, sums, strict=True)
-            if terms
-        ]
-        return self._loop(lines, [])
+                    sums[b].append(f"w{n} * z{n}_{b}")
+            lines.append(f"dw[{path.place}] = {path.scale} * ({_sum(terms)});")
+        lines += [_add(f"dsh[{sh} * CHANNELS + u]", terms) for sh, terms in zip(self.sh, sums, strict=True) if terms]
+        return self._loop([*xs.lines, *lines], [])
 
-    def _matrices(self) -> list[str]:
-        """Return the code of the matrices sh C of all paths: scalars of the edge, the same for all channels."""
-        lines = []
+    def _matrices(self) -> tuple[list[dict[tuple[int, int], str]], list[str]]:
+        """Return the entries of sh C of each path, scalars of the edge that all channels share, and their code."""
+        scalars = _Multiples("s", [f"sh[{sh}]" for sh in self.sh])
+        matrices: list[dict[tuple[int, int], str]] = []
+        sums = []
         for path in self.paths:
-            terms: dict[str, list[str]] = {}
-            for (a, b, c), value in path.coefficients.items():
-                terms.setdefault(path.matrix[a, c], []).append(f"{value} * sh[{self.sh[b]}]")
-            lines += [f"const real {m} = {' + '.join(products)};" for m, products in terms.items()]
-        return lines
+            terms: dict[tuple[int, int], list[str]] = {}
+            for (a, b, c), ratio in path.ratios.items():
+                terms.setdefault((a, c), []).append(scalars(b, ratio))
+            matrices.append({})
+            for (a, c), several in terms.items():
+                name = f"m{path.n}_{a}_{c}" if len(several) > 1 else several[0]
+                matrices[-1][a, c] = name
+                if len(several) > 1:
+                    sums.append(f"const real {name} = {_sum(several)};")
+        return matrices, [*scalars.lines, *sums]
 
     def _loop(self, lines: list[str], before: list[str]) -> str:
         return "\n".join(
@@ -177,16 +184,50 @@ class _Group:
 
 
 class _Code:
-    """Names and numbers of one path in the code of its group."""
+    """Names and numbers of one path in the code of its group.
+
+    Most coefficients of a path differ in their sign alone: the weight takes their size, so that they cost nothing.
+    """
 
     def __init__(self, table: PathTable, path: Path, n: int) -> None:
         self.n = n
         first, stride = path.weights
-        self.weight = f"{first} + u" if stride == 1 else f"{first} + {stride} * u"
+        self.place = f"{first} + u" if stride == 1 else f"{first} + {stride} * u"
         start, channels = table.position(path.k)
         self.out = [f"{start + c * channels} + u" for c in range(path.ir_out.dim)]
         C = table.coefficients(path)
-        self.coefficients = {
-            (a, b, c): f"(real){C[a, b, c].item():.17g}" for a, b, c in torch.nonzero(C.abs() > 1e-12).tolist()
-        }
-        self.matrix = {(a, c): f"m{n}_{a}_{c}" for a, _, c in self.coefficients}
+        values = {(a, b, c): C[a, b, c].item() for a, b, c in torch.nonzero(C.abs() > 1e-12).tolist()}
+        ((scale, _),) = Counter(round(value, 15) for value in values.values()).most_common(1)
+        self.ratios = {place: value / scale for place, value in values.items()}
+        self.scale = f"(real){scale:.17g}"
+        self.weight = f"const real w{n} = {self.scale} * w[{self.place}];"
+
+
+def _sum(terms: list[str]) -> str:
+    """Return the code of a sum, minus where a term has one, not first: no instruction gives -a b alone."""
+    first, *others = sorted(terms, key=lambda term: term.startswith("-"))
+    return first + "".join(f" - {term[1:]}" if term.startswith("-") else f" + {term}" for term in others)
+
+
+def _add(target: str, terms: list[str]) -> str:
+    """Return the code that adds terms one by one: each is one multiplication and addition."""
+    return f"{target} = {_sum([target, *terms])};"
+
+
+class _Multiples:
+    """Variables of C for multiples of some values: each is computed once, and for a sign there is none."""
+
+    def __init__(self, letter: str, values: list[str]) -> None:
+        self.letter = letter
+        self.lines = [f"const real {letter}{n} = {value};" for n, value in enumerate(values)]
+        self._names: dict[tuple[int, float], str] = {}
+
+    def __call__(self, n: int, ratio: float) -> str:
+        """Return the name of a multiple of value n, with its sign."""
+        sign, size = "-" if ratio < 0 else "", round(abs(ratio), 12)
+        if size == 1:
+            return f"{sign}{self.letter}{n}"
+        if (n, size) not in self._names:
+            self._names[n, size] = name = f"{self.letter}{n}_{len(self._names)}"
+            self.lines.append(f"const real {name} = (real){abs(ratio):.17g} * {self.letter}{n};")
+        return sign + self._names[n, size]
