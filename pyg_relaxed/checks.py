@@ -235,7 +235,9 @@ def check_cutoff(cutoff: float) -> None:
         raise ValueError(f"'cutoff' must be a positive, finite distance in Å (got {cutoff})")
 
 
-def check_distances(i: np.ndarray, j: np.ndarray, distances: np.ndarray, minimum: float = 1e-3) -> None:
+def check_distances(
+    i: np.ndarray | Tensor, j: np.ndarray | Tensor, distances: np.ndarray | Tensor, minimum: float = 1e-3
+) -> None:
     """Raise if two atoms, or an atom and its own image, are closer than ``minimum`` Å.
 
     Raises:

@@ -23,7 +23,7 @@ ALLOWED = {
     "structures": BOTTOM,
     "adapters": BOTTOM | {"data"},
     "transforms": BOTTOM | {"o3", "data", "surgery", "symmetry"},
-    "datasets": BOTTOM | {"data", "adapters"},
+    "datasets": BOTTOM | {"data", "adapters", "transforms"},
     "nn": BOTTOM | {"o3", "kernels"},
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},
     "surgery": BOTTOM | {"o3"},

@@ -190,10 +190,23 @@ def _check_count(file: Path) -> None:
     elif _POSCAR.fullmatch(file.name):
         counts = re.findall(r"(?<!\S)\d+(?!\S)", "\n".join(_head(file, 65536).splitlines()[3:10]))
     elif re.fullmatch(rf".*xyz{_PACKED}", file.name, re.IGNORECASE):
-        text = _head(file, None)  # atoms of a frame, columns of an array
-        counts = re.findall(r"^\s*\+?(\d{7,})\s*$", text, re.MULTILINE) + re.findall(r":[A-Za-z]:\+?(\d{7,})", text)
+        counts = counts_of_xyz(_head(file, None))
     else:
         return
+    check_counts(counts, size)
+
+
+def counts_of_xyz(text: str) -> list[str]:
+    """Return the large numbers of atoms of a frame and of columns of an array that an (ext)xyz text promises."""
+    return re.findall(r"^\s*\+?(\d{7,})\s*$", text, re.MULTILINE) + re.findall(r":[A-Za-z]:\+?(\d{7,})", text)
+
+
+def check_counts(counts: list[str], size: int) -> None:
+    """Raise if a file of so many bytes cannot hold the largest of the numbers of atoms or columns it promises.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     most = max((count.lstrip("0") for count in counts), key=lambda count: (len(count), count), default="")
     if len(most) > 18 or int(most or 0) > 1000 * size:  # compressed files are no smaller than that
         raise _RefusedError(f"it promises {most:.20} atoms (or columns) in {size} bytes: correct the count")

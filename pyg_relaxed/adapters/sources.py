@@ -18,7 +18,7 @@ import torch
 
 from ..data import frame_of_file, level_of
 from .ase import from_ase
-from .files import read_structure, structure_of_document
+from .files import check_counts, counts_of_xyz, read_structure, structure_of_document
 from .pymatgen import from_pymatgen
 
 if TYPE_CHECKING:
@@ -190,6 +190,7 @@ class _Frames(_File):
         with self.path.open("rb") as file:
             file.seek(self._begins[n])
             text = file.read(self._begins[n + 1] - self._begins[n]).decode("utf-8")
+        check_counts(counts_of_xyz(text), len(text))
         return ase.io.read(io.StringIO(text), format="extxyz")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from ..checks import check_cell, check_cutoff, check_distances, check_images, check_positions
 from .arrays import to_numpy
+
+if TYPE_CHECKING:
+    from vesin import NeighborList
 
 
 def neighbour_list(
@@ -23,8 +27,8 @@ def neighbour_list(
     """List every directed pair within ``cutoff``, self-images included, sorted by receiver, then sender, then shift.
 
     Complete (no largest number of neighbours), both directions, no self-edge of zero length. Atoms may lie anywhere;
-    nothing is wrapped or changed. Rows of ``cell`` along which ``pbc`` is false are not looked at. The search runs on
-    the CPU, in float64.
+    nothing is wrapped or changed. Rows of ``cell`` along which ``pbc`` is false are not looked at. The search runs in
+    float64, on the GPU where ``pos`` is there and vesin can load the libraries of CUDA, else on the CPU.
 
     Args:
         pos: Positions, shape ``[N, 3]``, in Å.
@@ -51,35 +55,36 @@ def neighbour_list(
     check_cutoff(cutoff)
     points, boxes, periodic = to_numpy(pos, np.float64), to_numpy(cell, np.float64), to_numpy(pbc, bool)
     check_positions(points)
-    if batch is None:
-        found = _search(points, boxes.reshape(3, 3), periodic.reshape(3), cutoff)
-    else:
-        boxes, periodic = boxes.reshape(-1, 3, 3), periodic.reshape(-1, 3)
-        begins = _begins(to_numpy(batch), len(points), len(boxes), len(periodic))
-        parts = []
-        for n, (begin, end) in enumerate(pairwise(begins)):
-            try:
-                parts.append(_search(points[begin:end], boxes[n], periodic[n], cutoff, offset=begin))
-            except ValueError as error:
-                raise ValueError(f"structure {n} of the batch: {error}") from None
-        # an empty batch has no part
-        found = (
-            torch.cat([torch.empty(2, 0, dtype=torch.int64), *(edge_index for edge_index, _ in parts)], dim=1),
-            torch.cat([torch.empty(0, 3, dtype=torch.int64), *(shift for _, shift in parts)]),
-        )
     device = pos.device if isinstance(pos, Tensor) else torch.device("cpu")
-    return found[0].to(device), found[1].to(device)
+    if batch is None:
+        return _search(points, boxes.reshape(3, 3), periodic.reshape(3), cutoff, device)
+    boxes, periodic = boxes.reshape(-1, 3, 3), periodic.reshape(-1, 3)
+    begins = _begins(to_numpy(batch), len(points), len(boxes), len(periodic))
+    parts = [_no_edges(device)]
+    for n, (begin, end) in enumerate(pairwise(begins)):
+        try:
+            edge_index, shift = _search(points[begin:end], boxes[n], periodic[n], cutoff, device)
+        except ValueError as error:
+            raise ValueError(f"structure {n} of the batch: {error}") from None
+        parts.append((edge_index.add_(int(begin)), shift))
+    edge_indices, shifts = zip(*parts, strict=True)
+    return torch.cat(edge_indices, dim=1), torch.cat(shifts)
+
+
+def _no_edges(device: torch.device) -> tuple[Tensor, Tensor]:
+    nothing = torch.empty(3, 0, dtype=torch.int64, device=device)
+    return nothing[:2], nothing.T
 
 
 def _search(
-    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float, offset: int = 0
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return edges and shifts of one structure, whose first atom counts as number ``offset``."""
+    """Return edges and shifts of one structure."""
     from vesin import NeighborList  # imports ASE if it can
 
     check_cell(box, periodic)
     if len(points) == 0:
-        return torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 3, dtype=torch.int64)
+        return _no_edges(device)
     box = complete_cell(box, periodic)
     # Far from the cell the differences of positions lose digits: bring every atom home first, undo it in the shifts.
     inverse = np.linalg.inv(box)
@@ -93,23 +98,31 @@ def _search(
         reach = _reach(widths, periodic, float(cutoff))
     check_images(len(points), box, widths, periodic, reach)
     search = NeighborList(cutoff=reach, full_list=True)
-    i, j, shift, d = search.compute(wrapped, box, periodic, "ijSd", copy=False)  # memory of search
+    i, j, shift, distance = _pairs(search, wrapped, box, periodic, device)
     if reach > cutoff:
-        i, j, shift, d = (column[d < cutoff] for column in (i, j, shift, d))  # < as vesin
-    check_distances(i, j, d)
-    columns = [i.astype(np.int64), j.astype(np.int64), *shift.T.astype(np.int64)]
-    away = np.asarray(home.any(axis=1))
-    if away.any():
-        edges = np.flatnonzero(away[columns[0]] | away[columns[1]])
-        moved = (home[columns[0][edges]] - home[columns[1][edges]]).astype(np.int64)
-        for column, more in zip(columns[2:], moved.T, strict=True):
-            column[edges] += more
-    columns = _sorted(columns)
-    # In memory of torch itself, not of NumPy.
-    edge_index, edge_cell_shift = torch.empty(2, len(i), dtype=torch.int64), torch.empty(len(i), 3, dtype=torch.int64)
-    edge_index.numpy()[:] = columns[1], columns[0]
-    edge_cell_shift.numpy().T[:] = columns[2:]
-    return edge_index.add_(offset) if offset else edge_index, edge_cell_shift
+        near = distance < cutoff  # < as vesin
+        i, j, shift, distance = i[near], j[near], shift[near], distance[near]
+    check_distances(i, j, distance)
+    edge_index, edge_cell_shift = _sorted(i, j, shift, torch.from_numpy(home.astype(np.int64)).to(i.device))
+    return edge_index.to(device), edge_cell_shift.to(device)
+
+
+def _pairs(
+    search: NeighborList, points: np.ndarray, box: np.ndarray, periodic: np.ndarray, device: torch.device
+) -> list[Tensor]:
+    """Return i and j (int64), shifts (int32) and distances of all pairs, in memory of ``search``.
+
+    They are found on a GPU, and stay there, where vesin can.
+    """
+    if device.type == "cuda":
+        try:
+            i, j, *rest = search.compute(*(torch.from_numpy(t).to(device) for t in (points, box, periodic)), "ijSd")
+        except RuntimeError:  # there is no library of CUDA that it can load, or no room for that many pairs
+            pass
+        else:
+            return [i.to(torch.int64), j.to(torch.int64), *rest]
+    i, j, *rest = search.compute(points, box, periodic, "ijSd", copy=False)
+    return [torch.from_numpy(column) for column in (i.view(np.int64), j.view(np.int64), *rest)]
 
 
 def _widths(points: np.ndarray, inverse: np.ndarray, periodic: np.ndarray) -> np.ndarray:
@@ -145,26 +158,49 @@ def _without_gaps(
     return points
 
 
-def _sorted(columns: list[np.ndarray]) -> list[np.ndarray]:
-    """Return integer columns with their rows sorted, by the first column, then the second and so on.
+def _sorted(i: Tensor, j: Tensor, shift: Tensor, home: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``edge_index`` and ``edge_cell_shift`` of pairs of atoms that were moved by ``-home`` cells, in order.
 
-    Rows are sorted as single numbers, made of all columns, where those fit: several times as fast.
+    Pairs are sorted as single numbers, made of i, j and the shift, where those fit: several times as fast as by
+    columns.
     """
-    lows = [int(column.min(initial=0)) for column in columns]
-    bits = [(int(column.max(initial=0)) - low).bit_length() for column, low in zip(columns, lows, strict=True)]
-    if sum(bits) > 63:
-        order = np.lexsort(columns[::-1])
-        return [column[order] for column in columns]
-    keys = np.zeros(len(columns[0]), dtype=np.int64)
-    for column, low, size in zip(columns, lows, bits, strict=True):
-        keys <<= size
-        keys |= column - low
-    keys.sort()
-    found = []
-    for low, size in zip(lows[::-1], bits[::-1], strict=True):
-        found.append((keys & ((1 << size) - 1)) + low)
+    edge_index, edge_cell_shift = i.new_empty(2, len(i)), i.new_empty(len(i), 3)
+    if len(i) == 0:
+        return edge_index, edge_cell_shift
+    low, high = _range(shift)
+    lowest, highest = _range(home)
+    low, high = low + lowest - highest, high + highest - lowest
+    bits = [len(home).bit_length(), *(int(n).bit_length() for n in high - low)]
+    if bits[0] + sum(bits) > 63:
+        return _sorted_by_columns(i, j, shift + home[i] - home[j])
+    units = [1 << sum(bits[k + 2 :]) for k in range(3)]
+    cells = (home * home.new_tensor(units)).sum(dim=1)
+    atoms = torch.arange(len(home), device=i.device) << sum(bits[1:])
+    keys = ((atoms << bits[0]) + cells).index_select(0, i)
+    keys += (atoms - cells).index_select(0, j)
+    for k, unit in enumerate(units):
+        keys.add_(shift[:, k], alpha=unit)
+    keys -= sum(int(n) * unit for n, unit in zip(low, units, strict=True))
+    keys = keys.sort()[0] if keys.is_cuda else torch.from_numpy(np.sort(keys.numpy()))  # several times as fast
+    targets = [edge_index[0], *edge_cell_shift.T]
+    for target, size in zip(targets[::-1], bits[::-1], strict=True):
+        torch.bitwise_and(keys, (1 << size) - 1, out=target)
         keys >>= size
-    return found[::-1]
+    edge_index[1] = keys
+    edge_cell_shift += edge_cell_shift.new_tensor(low)
+    return edge_index, edge_cell_shift
+
+
+def _range(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest of each column."""
+    low, high = torch.aminmax(rows, dim=0)
+    return low.cpu().numpy().astype(np.int64), high.cpu().numpy().astype(np.int64)
+
+
+def _sorted_by_columns(i: Tensor, j: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    columns = [column.cpu().numpy() for column in (*shift.T.flip(0), j, i)]
+    order = torch.from_numpy(np.lexsort(columns)).to(i.device)
+    return torch.stack([j[order], i[order]]), shift[order]
 
 
 def _begins(batch: np.ndarray, num_atoms: int, num_cells: int, num_pbc: int) -> np.ndarray:

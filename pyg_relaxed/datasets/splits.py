@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch_geometric.data import Data
 
-from ..data import to_numpy
+from ..transforms.space_group import crystal_of, symmetry_dataset
 
 
 def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: int = 0) -> list[list[int]]:
@@ -79,15 +79,8 @@ def prototype(data: Data, symprec: float = 0.01) -> str:
         >>> prototype(from_ase(structures.load("BaTiO3_Pm-3m")))
         '221: 1 m-3m; 1 m-3m; 3 4/mm.m'
     """
-    import spglib
-
-    pbc = data.get("pbc")
-    if pbc is None or not pbc.all():
-        raise ValueError("prototypes are those of crystals, periodic along three directions: this one is not")
-    z, cell, pos = to_numpy(data.z), to_numpy(data.cell, np.float64).reshape(3, 3), to_numpy(data.pos, np.float64)
-    dataset = spglib.get_symmetry_dataset((cell, pos @ np.linalg.inv(cell), z), symprec=symprec)
-    if dataset is None:
-        raise ValueError(f"spglib finds no space group with symprec={symprec} Å")
+    cell, scaled, z = crystal_of(data)
+    dataset = symmetry_dataset(cell, scaled, z, symprec)
     divisor = math.gcd(*Counter(z.tolist()).values())
     kinds = []
     for element in np.unique(z):

@@ -42,7 +42,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import itertools
 import json
 import tarfile
 from collections import Counter
@@ -56,6 +55,7 @@ import torch
 
 from ..adapters import from_pymatgen
 from ..data import from_voigt
+from .tensor_axes import Axes, Placement, place, turn
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -63,10 +63,8 @@ if TYPE_CHECKING:
     from ..data import AtomicData
 
 Frames = Literal["keep", "rotate", "drop"]
-Axes = Literal["structure", "ieee"]
 
 COMMAND: Final = "pip download --no-deps --no-binary :all: matminer==0.3.9"
-SYMPREC: Final = 0.01  # Å, as pymatgen's for the IEEE axes
 
 
 @dataclass(frozen=True)
@@ -252,11 +250,11 @@ def tensor_table(
     table = _TABLES[name]
     rows = _rows(_content(Path(path), table), str(path))
     graphs: list[AtomicData] = []
-    places: list[tuple[int, dict[str, str], _Placement]] = []
+    places: list[tuple[int, dict[str, str], Placement]] = []
     for n, row in enumerate(tqdm(rows, desc=name, unit="row", disable=None)):
         try:
             structure, tensor, extras = _parse(row, table)
-            placement = _place(tensor, structure, table.axes, tol, frames == "rotate")
+            placement = place(tensor, structure, table.axes, tol, frames == "rotate")
             places.append((n, row, placement))
             if frames == "keep" or (placement.agreeing if frames == "rotate" else "structure" in placement.agreeing):
                 graphs.append(_graph(structure, tensor, extras, row, placement, table, cutoff, dtype))
@@ -273,7 +271,7 @@ def _graph(
     tensor: np.ndarray,
     extras: dict[str, np.ndarray],
     row: dict[str, str],
-    placement: _Placement,
+    placement: Placement,
     table: _Table,
     cutoff: float,
     dtype: torch.dtype | None,
@@ -281,7 +279,7 @@ def _graph(
     turns = placement.turns
     structure.properties = {
         table.key: placement.turned if turns else tensor,
-        **{name: _turn(value, placement.R.T) if turns else value for name, value in extras.items()},
+        **{name: turn(value, placement.R.T) if turns else value for name, value in extras.items()},
         "material_id": row["material_id"],
         "formula": row["formula"],
         "space_group": int(float(row["space_group"])),
@@ -296,7 +294,7 @@ def _report(
     name: str,
     frames: Frames,
     tol: float,
-    places: list[tuple[int, dict[str, str], _Placement]],
+    places: list[tuple[int, dict[str, str], Placement]],
     graphs: list[AtomicData],
 ) -> FrameReport:
     agree = {axes: sum(axes in p.agreeing for _, _, p in places) for axes in ("structure", "ieee")}
@@ -377,105 +375,3 @@ def _numbers(row: dict[str, str], column: str) -> np.ndarray:
     if not np.isfinite(numbers).all():
         raise ValueError(f"'{column}' holds numbers that are not finite ({row[column]:.60})")
     return numbers
-
-
-@dataclass(frozen=True)
-class _Placement:
-    """What turning the tensor of a row to its structure gives.
-
-    Args:
-        point_group: Of the structure.
-        violations: In the axes of the structure, and when turned from the IEEE axes.
-        agreeing: Those below the tolerance.
-        R: From the axes of the structure to the IEEE ones.
-        turned: The tensor, turned from the IEEE axes.
-        turns: Whether that is the one to take, and is another than the tensor as it is.
-        uncertain: Whether other axes give other tensors that have the symmetry: by their ``"sign"`` or by more.
-        explained: The axes that give the symmetry where neither of the two does.
-    """
-
-    point_group: str
-    violations: dict[Axes, float]
-    agreeing: tuple[Axes, ...]
-    R: np.ndarray
-    turned: np.ndarray
-    turns: bool
-    uncertain: Literal["", "sign", "axes"]
-    explained: tuple[str, ...]
-
-
-def _place(tensor: np.ndarray, structure: Structure, axes: Axes, tol: float, may_turn: bool) -> _Placement:
-    """Measure in which axes a tensor has the symmetry of its structure; ``axes`` are those of most of its table."""
-    from pymatgen.core.tensors import Tensor
-
-    point_group, operations = _point_group(structure)
-    R = np.asarray(Tensor.get_ieee_rotation(structure))
-    turned = _turn(tensor, R.T)
-    violations: dict[Axes, float] = {
-        "structure": _violation(tensor, operations),
-        "ieee": _violation(turned, operations),
-    }
-    preferred: tuple[Axes, ...] = ("ieee", "structure") if axes == "ieee" else ("structure", "ieee")
-    agreeing = tuple(choice for choice in preferred if violations[choice] < tol)
-    turns = may_turn and agreeing[:1] == ("ieee",) and not _same(turned, tensor, tol)
-    if "structure" in agreeing and _same(-turned, tensor, tol):
-        turns = False  # the sign is as uncertain in either
-    uncertain: Literal["", "sign", "axes"] = ""
-    explained: set[str] = set()
-    if axes == "ieee" or not agreeing:
-        taken = turned if turns else tensor
-        for label, Q in _axis_choices():
-            other = _turn(tensor, (Q @ R).T)
-            if _violation(other, operations) >= tol:
-                continue
-            if not agreeing:
-                explained.add(label)
-            elif not _same(other, taken, tol):
-                by_sign = _same(-other, taken, tol)
-                uncertain = "sign" if by_sign and uncertain != "axes" else "axes"
-    return _Placement(
-        *(point_group, violations, agreeing, R, turned, turns), uncertain=uncertain, explained=tuple(sorted(explained))
-    )
-
-
-def _point_group(structure: Structure) -> tuple[str, np.ndarray]:
-    """Return the symbol and the operations ``[n, 3, 3]`` in the axes of the structure."""
-    import spglib
-
-    cell = structure.lattice.matrix
-    found = spglib.get_symmetry_dataset((cell, structure.frac_coords, structure.atomic_numbers), symprec=SYMPREC)
-    if found is None:
-        raise ValueError(f"spglib finds no symmetry of the structure within {SYMPREC} Å")
-    rotations = np.unique(found.rotations, axis=0)  # centred lattices repeat theirs
-    return str(found.pointgroup), cell.T @ rotations @ np.linalg.inv(cell.T)
-
-
-def _turn(tensor: np.ndarray, R: np.ndarray) -> np.ndarray:
-    """Return the tensor with each of its indices turned by ``R``, or by all of ``[n, 3, 3]``."""
-    result = np.broadcast_to(tensor, (*R.shape[:-2], *tensor.shape))
-    for _ in range(tensor.ndim):  # the first index goes, turned, to the end: after one round all are back in place
-        first = result.reshape(*R.shape[:-2], 3, -1)
-        result = (R @ first).swapaxes(-1, -2).reshape(*R.shape[:-2], *tensor.shape)
-    return result
-
-
-def _violation(tensor: np.ndarray, operations: np.ndarray) -> float:
-    norm = float(np.linalg.norm(tensor))
-    return float(np.linalg.norm(tensor - _turn(tensor, operations).mean(axis=0))) / norm if norm > 0 else 0.0
-
-
-def _same(a: np.ndarray, b: np.ndarray, tol: float) -> bool:
-    """Return whether two tensors differ by no more than either may violate its symmetry."""
-    return bool(np.linalg.norm(a - b) <= 2 * tol * np.linalg.norm(b))
-
-
-def _axis_choices() -> list[tuple[str, np.ndarray]]:
-    """Return the 24 proper rotations that exchange the axes, with the axes that take the places of x, y and z."""
-    choices = []
-    for order in itertools.permutations(range(3)):
-        for signs in itertools.product((1.0, -1.0), repeat=3):
-            Q = np.zeros((3, 3))
-            Q[range(3), order] = signs
-            if np.linalg.det(Q) > 0:
-                choices.append(("".join("xyz"[axis] for axis in order), Q))
-    return choices

@@ -262,7 +262,25 @@ def test_errors_of_a_batch_name_the_structure():
         neighbour_list(pos, cell, ~pbc, 1.5, batch)
 
 
-@given(st.lists(st.tuples(*[st.integers(-(2**bits), 2**bits) for bits in (9, 20, 40)]), max_size=20), st.integers(1, 3))
-def test_rows_sorted_by_columns(rows, num_columns):
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 3).T[:num_columns]  # three columns do not fit one number
-    assert np.array(_sorted(list(columns))).T.tolist() == sorted(columns.T.tolist())
+@given(st.integers(1, 5), st.sampled_from([2, 2**9, 2**30]), st.randoms(use_true_random=False), st.integers(0, 40))
+def test_edges_are_in_order_wherever_their_atoms_were(num_atoms, far, random, num_edges):
+    home = [[random.randint(-far, far) for _ in range(3)] for _ in range(num_atoms)]
+    i, j = ([random.randrange(num_atoms) for _ in range(num_edges)] for _ in range(2))
+    shift = [[random.randint(-3, 3) for _ in range(3)] for _ in range(num_edges)]
+    expected = [
+        (a, b, *(s + x - y for s, x, y in zip(n, home[a], home[b], strict=True)))
+        for a, b, n in zip(i, j, shift, strict=True)
+    ]
+    columns = torch.tensor(i), torch.tensor(j), torch.tensor(shift, dtype=torch.int32).view(-1, 3)
+    assert as_tuples(*_sorted(*columns, torch.tensor(home))) == sorted(expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("pbc", PBC)
+def test_a_gpu_finds_the_same(pbc):
+    for seed in range(40):
+        pos, cell, _ = random_structure(seed)
+        found = neighbour_list(torch.tensor(pos, device="cuda"), cell, pbc, 3.5)
+        assert all(t.is_cuda for t in found)
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(found, neighbour_list(pos, cell, pbc, 3.5), strict=True))

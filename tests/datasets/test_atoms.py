@@ -311,6 +311,14 @@ def test_a_file_that_ends_in_the_middle_gives_what_comes_before(tmp_path, ending
         assert len(dataset(path, on_error="skip")) == 6
 
 
+def test_a_frame_that_promises_more_than_it_holds_is_named(tmp_path):
+    """ASE would make room for all columns before it reads one."""
+    path = write_extxyz(tmp_path)
+    path.write_text(path.read_text() + "1\nProperties=species:S:1:pos:R:3:mine:R:999999999\nH 0 0 0\n")
+    with pytest.raises(ValueError, match=r"frame 6: it promises 999999999 .* correct the count"):
+        dataset(path)
+
+
 def test_labels_asked_for_must_be_there():
     unlabelled = [bulk("Cu"), bulk("Au")]
     with pytest.raises(ValueError, match=r"0 of 2 structures have 'stress'\. Labels found: none"):
@@ -382,7 +390,7 @@ def test_a_part_without_a_structure_is_an_error():
 
 
 def test_prototypes_are_those_of_crystals():
-    with pytest.raises(ValueError, match="item 0: prototypes are those of crystals"):
+    with pytest.raises(ValueError, match="item 0: space groups are those of crystals"):
         dataset([molecule("H2O")]).split(by="prototype")
 
 

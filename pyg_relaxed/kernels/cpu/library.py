@@ -23,6 +23,7 @@ KINDS = (
     *("in_to_ir_mul", "out_to_ir_mul", "in_to_mul_ir", "out_to_mul_ir"),
 )
 TERMS = 3
+PAST_CACHE = 1 << 25  # bytes: what is larger has left the cache before anyone reads it
 TASKS_PER_THREAD = 8  # rows differ in cost: threads that are done early take another task
 
 
@@ -36,7 +37,9 @@ class _Sum(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("kind", "first", "last", "mul_ir", "part", "terms")),
         *((name, ctypes.c_void_p) for name in ("sender", "receiver", "edge", "ptr", "by_sender")),
         *((name, ctypes.c_void_p * TERMS) for name in ("x", "sh", "w")),
-        *((name, ctypes.c_void_p) for name in ("g", "y", "dsh", "dw", "turned", "length", "table", "dlength")),
+        *((name, ctypes.c_void_p) for name in ("g", "y", "dsh", "dw")),
+        ("past_cache", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("turned", "length", "table", "dlength")),
         ("knots", ctypes.c_int64),
         ("spacing", ctypes.c_double),
         *((name, ctypes.c_int64) for name in ("edges", "tasks", "next")),
@@ -132,6 +135,8 @@ class Library:
             value = given[name]
             given[name] = terms = value if isinstance(value, tuple) else (value,)
             s.terms = max(s.terms, len(terms))
+        if kind == "edges" and isinstance(dw := given.get("dw"), Tensor):
+            s.past_cache = dw.nbytes >= PAST_CACHE
         if order is not None:
             by_sender = kind == "senders"
             s.edges, s.sender, s.receiver = order.num_edges, order.sender, order.receiver

@@ -13,12 +13,34 @@
  */
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 /* GENERATED */
 
 /* Ask for a row before it is needed: rows of weights are too short for the processor to foresee the next. */
 static void prefetch(const real *row, size_t length) {
     for (size_t n = 0; n < length; n += 64 / sizeof(real)) __builtin_prefetch(row + n);
+}
+
+/* Write a row past the cache, which then need not fetch what is there; 0 where that cannot be. */
+static int stream(real *to, const real *from, size_t length) {
+#if defined(__x86_64__)
+    if ((uintptr_t)to % BYTES || length * sizeof(real) % BYTES) return 0;
+    for (size_t n = 0; n < length; n += LANES) {
+#if BYTES == 64
+        _mm512_stream_si512((void *)(to + n), _mm512_loadu_si512((const void *)(from + n)));
+#elif BYTES == 32
+        _mm256_stream_si256((void *)(to + n), _mm256_loadu_si256((const void *)(from + n)));
+#else
+        _mm_stream_si128((void *)(to + n), _mm_loadu_si128((const void *)(from + n)));
+#endif
+    }
+    return 1;
+#else
+    return 0;
+#endif
 }
 
 /* The last four turn rows of x or g from e3nn's layout to channels innermost, or back, and write them to y. */
@@ -36,6 +58,7 @@ typedef struct {
     const int64_t *by_sender;       /* edges: of each part, places in edge, sorted by sender */
     const real *x[TERMS], *sh[TERMS], *w[TERMS], *g;
     real *y, *dsh, *dw;             /* dsh and dw may be missing */
+    int64_t past_cache;             /* edges: whether dw is too large for the cache to keep */
     real *turned;                   /* edges: where to leave rows of g with channels innermost, if not missing */
     const real *length, *table;     /* edges: their lengths; knots x 2 x WEIGHTS: values and slopes of w, instead of w */
     real *dlength;
@@ -119,7 +142,8 @@ static void row_of_edges(const Sum *s, int64_t row) {
     }
     for (int64_t k = s->ptr[row]; k < s->ptr[row + 1]; k++) {
         const int64_t e = s->edge[k], n = s->part ? k - s->ptr[s->first] : k;
-        real *restrict dw = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
+        real *const target = s->dw ? s->dw + WEIGHTS * (s->part ? n : e) : dw_buffer;
+        real *restrict dw = s->past_cache ? dw_buffer : target;
         memset(channels, 0, sizeof channels);
         for (int t = 0; t < s->terms; t++) {
             const real *x = s->x[t] + s->sender[e] * DIM_IN, *w = weights(s, t, e, n, buffer);
@@ -128,6 +152,7 @@ static void row_of_edges(const Sum *s, int64_t row) {
             VECTORISE
             for (int i = 0; i < WEIGHTS; i++) dw[i] += dw_of_term[i];
         }
+        if (s->past_cache && !stream(target, dw, WEIGHTS)) memcpy(target, dw, sizeof dw_buffer);
         if (s->dsh)
             for (int b = 0; b < DIM_SH; b++) {
                 real total = 0;
@@ -184,10 +209,13 @@ static int64_t begin(const Sum *s, int64_t task) {
 void work(Sum *s) {
     for (;;) {
         const int64_t task = __atomic_fetch_add(&s->next, 1, __ATOMIC_RELAXED);
-        if (task >= s->tasks) return;
+        if (task >= s->tasks) break;
         const int64_t last = begin(s, task + 1);
         if (s->kind == SENDERS_OF_PART) senders_of_part(s, begin(s, task), last);
         else
             for (int64_t row = begin(s, task); row < last; row++) one_row(s, row);
     }
+#if defined(__x86_64__)
+    _mm_sfence(); /* what went past the cache is seen by the other threads from here on */
+#endif
 }
