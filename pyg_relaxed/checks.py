@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -171,15 +172,16 @@ def check_positions(pos: np.ndarray) -> None:
     """
     if pos.ndim != 2 or pos.shape[1] != 3:
         raise ValueError(f"'pos' must have shape (N, 3) (got {pos.shape})")
+    if (abs(pos) <= 1e8).all():  # float64 has 1e-8 Å left there
+        return
     bad = np.flatnonzero(~np.isfinite(pos).all(axis=1))
     if len(bad):
         raise ValueError(f"atom {bad[0]} has position {pos[bad[0]].tolist()}: correct or remove it ({len(bad)} in all)")
-    far = np.flatnonzero((abs(pos) > 1e8).any(axis=1))  # float64 has 1e-8 Å left there
-    if len(far):
-        raise ValueError(
-            f"atom {far[0]} has position {pos[far[0]].tolist()}, more than 1e8 Å away, too far for distances to mean "
-            f"anything: give positions in Å, or remove it ({len(far)} in all)"
-        )
+    far = np.flatnonzero((abs(pos) > 1e8).any(axis=1))
+    raise ValueError(
+        f"atom {far[0]} has position {pos[far[0]].tolist()}, more than 1e8 Å away, too far for distances to mean "
+        f"anything: give positions in Å, or remove it ({len(far)} in all)"
+    )
 
 
 def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
@@ -188,21 +190,28 @@ def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
     Raises:
         ValueError: If they are not.
     """
-    rows = cell[pbc]
     if not np.isfinite(cell).all():
         raise ValueError(f"'cell' is {cell.tolist()}: give finite lattice vectors in Å")
-    lengths = np.linalg.norm(rows, axis=1)
-    if ((lengths > 0) & (lengths < 1e-3)).any():  # a search with such a cell would not end
+    rows = cell[pbc]
+    lengths = np.sqrt((rows * rows).sum(axis=1))
+    if (lengths < 1e-3).any() and lengths.all():  # a search with such a cell would not end
         raise ValueError(f"'cell' {cell.tolist()} has a periodic vector shorter than 1e-3 Å: give it in Å")
     # relative to a box of the same edges, so that tiny and huge cells are judged alike
-    if (lengths == 0).any() or np.linalg.svd(rows / lengths[:, None], compute_uv=False)[-1:].min(initial=1.0) < 1e-8:
+    if not lengths.all() or not _independent(rows / lengths[:, None]):
         raise ValueError(
             f"'pbc' is {pbc.tolist()} but the periodic vectors of 'cell' {cell.tolist()} span no volume: "
             "set pbc to False along the missing directions, or give independent vectors"
         )
 
 
-def check_images(num_atoms: int, cell: np.ndarray, widths: np.ndarray, pbc: np.ndarray, cutoff: float) -> None:
+def _independent(rows: np.ndarray) -> bool:
+    """Tell whether unit vectors span a volume: the least singular value is no less than that, and takes longer."""
+    if len(rows) == 3 and abs(np.linalg.det(rows)) > 1e-6:
+        return True
+    return bool(np.linalg.svd(rows, compute_uv=False)[-1:].min(initial=1.0) >= 1e-8)
+
+
+def check_images(num_atoms: int, cell: np.ndarray, widths: Sequence[float], pbc: np.ndarray, cutoff: float) -> None:
     """Raise if the pairs within ``cutoff`` would not fit into memory, or the images to look at would never end.
 
     ``widths`` are those of the cell along its periodic vectors, those of the atoms along the others.
@@ -210,12 +219,15 @@ def check_images(num_atoms: int, cell: np.ndarray, widths: np.ndarray, pbc: np.n
     Raises:
         ValueError: If they would.
     """
-    images = np.prod(2 * np.ceil(cutoff / widths[pbc]) + 1)
-    volume = np.prod(np.where(pbc, widths, widths + 1.4 * cutoff))
-    if pbc.any():  # widths of skewed cells do not multiply to the volume
-        volume *= np.sqrt(np.linalg.det(cell[pbc] @ cell[pbc].T)) / np.prod(widths[pbc])
-    neighbours = 4 / 3 * np.pi * cutoff**3 * num_atoms / volume
-    bins = min(np.prod(np.maximum(widths // cutoff, 1)), 1e5)  # of vesin, which looks from each into all images
+    along, across = (
+        [w for w, p in zip(widths, pbc, strict=True) if p],
+        [w for w, p in zip(widths, pbc, strict=True) if not p],
+    )
+    images = math.prod(2 * math.ceil(cutoff / width) + 1 for width in along)
+    rows = cell[pbc]
+    volume = math.sqrt(np.linalg.det(rows @ rows.T)) * math.prod(width + 1.4 * cutoff for width in across)
+    neighbours = 4 / 3 * math.pi * cutoff**3 * num_atoms / volume
+    bins = min(math.prod(max(width // cutoff, 1) for width in widths), 1e5)  # vesin looks from each into all images
     endless = images * bins > 5e8 or (images > 1e4 and images * num_atoms**2 > 1e8)
     if endless or neighbours > max(5e4, 2 * num_atoms) or neighbours * num_atoms > _MAX_PAIRS:
         raise ValueError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ from .arrays import to_numpy
 
 if TYPE_CHECKING:
     from vesin import NeighborList
+
+MANY = 20_000  # pairs
 
 
 def neighbour_list(
@@ -103,16 +107,18 @@ def _search(
         near = distance < cutoff  # < as vesin
         i, j, shift, distance = i[near], j[near], shift[near], distance[near]
     check_distances(i, j, distance)
-    edge_index, edge_cell_shift = _sorted(i, j, shift, torch.from_numpy(home.astype(np.int64)).to(i.device))
+    farthest = [reach / width + 2 if along else 0 for width, along in zip(widths, periodic, strict=True)]
+    edge_index, edge_cell_shift = _sorted(i, j, shift, home, farthest)
     return edge_index.to(device), edge_cell_shift.to(device)
 
 
 def _pairs(
     search: NeighborList, points: np.ndarray, box: np.ndarray, periodic: np.ndarray, device: torch.device
-) -> list[Tensor]:
+) -> list[Any]:
     """Return i and j (int64), shifts (int32) and distances of all pairs, in memory of ``search``.
 
-    They are found on a GPU, and stay there, where vesin can.
+    They are found on a GPU, and stay there, where vesin can. Few are arrays of NumPy, whose calls are short; many are
+    tensors, for which torch has threads.
     """
     if device.type == "cuda":
         try:
@@ -122,24 +128,29 @@ def _pairs(
         else:
             return [i.to(torch.int64), j.to(torch.int64), *rest]
     i, j, *rest = search.compute(points, box, periodic, "ijSd", copy=False)
-    return [torch.from_numpy(column) for column in (i.view(np.int64), j.view(np.int64), *rest)]
+    columns = [i.view(np.int64), j.view(np.int64), *rest]
+    return columns if len(i) < MANY else [torch.from_numpy(column) for column in columns]
 
 
-def _widths(points: np.ndarray, inverse: np.ndarray, periodic: np.ndarray) -> np.ndarray:
+def _widths(points: np.ndarray, inverse: np.ndarray, periodic: np.ndarray) -> list[float]:
     """Return how wide the box is along each period, and the atoms spread along the other directions."""
-    return np.where(periodic, 1 / np.linalg.norm(inverse, axis=0), np.ptp(points @ inverse, axis=0))
+    widths: list[float] = (1 / np.linalg.norm(inverse, axis=0)).tolist()
+    if not periodic.all():
+        spread = np.ptp(points @ inverse, axis=0)
+        widths = np.where(periodic, widths, spread).tolist()
+    return widths
 
 
-def _reach(widths: np.ndarray, periodic: np.ndarray, cutoff: float) -> float:
+def _reach(widths: list[float], periodic: np.ndarray, cutoff: float) -> float:
     """Return how far to search: the cutoff, or farther where vesin would divide by zero and end the process.
 
     vesin 0.6.2 scales the bins of a box to 1e5 of them at most; of a long or flat box that leaves none along a side.
     """
     reach = cutoff
     while True:
-        bins = np.maximum(widths // reach, 1)
-        most = np.prod(bins + 2 * ~periodic)
-        if most <= 1e5 or bins.min() * np.cbrt(1e5 / most) >= 2:
+        bins = [max(width // reach, 1) for width in widths]
+        most = math.prod(n if along else n + 2 for n, along in zip(bins, periodic, strict=True))
+        if most <= 1e5 or min(bins) * math.cbrt(1e5 / most) >= 2:
             return reach
         reach *= 1.25
 
@@ -158,49 +169,49 @@ def _without_gaps(
     return points
 
 
-def _sorted(i: Tensor, j: Tensor, shift: Tensor, home: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``edge_index`` and ``edge_cell_shift`` of pairs of atoms that were moved by ``-home`` cells, in order.
+def _sorted(i: Any, j: Any, shift: Any, home: np.ndarray, farthest: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return ``edge_index`` and ``edge_cell_shift`` in order of pairs of atoms that were moved by ``-home`` cells.
 
-    Pairs are sorted as single numbers, made of i, j and the shift, where those fit: several times as fast as by
-    columns.
+    Pairs, arrays or tensors, are sorted as single numbers, made of i, j and the shift, where those fit: several times
+    as fast as by columns. No shift is larger than ``farthest``.
     """
-    edge_index, edge_cell_shift = i.new_empty(2, len(i)), i.new_empty(len(i), 3)
-    if len(i) == 0:
+    home = home.astype(np.int64)
+    low = [-int(n) - spread for n, spread in zip(farthest, np.ptp(home, axis=0).tolist(), strict=True)]
+    bits = [len(home).bit_length(), *((-2 * n).bit_length() for n in low)]
+    fits = sum(bits[1:]) < 31 and bits[0] + sum(bits) < 64  # shifts are int32
+    units = [1 << sum(bits[k + 2 :]) for k in range(3)] if fits else [0, 0, 0]
+    lowest = sum(n * unit for n, unit in zip(low, units, strict=True))
+    atoms, moved = np.arange(len(home)) << sum(bits[1:]), home @ np.array(units)
+    first: Any = (atoms << bits[0]) + moved
+    second: Any = atoms - moved - lowest
+    device = i.device if isinstance(i, Tensor) else torch.device("cpu")
+    edge_index = torch.empty(2, len(i), dtype=torch.int64, device=device)  # memory of torch, not of NumPy
+    edge_cell_shift = torch.empty(len(i), 3, dtype=torch.int64, device=device)
+    pairs: Any = edge_index if isinstance(i, Tensor) else edge_index.numpy()
+    shifts: Any = edge_cell_shift if isinstance(i, Tensor) else edge_cell_shift.numpy()
+    if not fits:
+        cells: Any = torch.from_numpy(home).to(device) if isinstance(i, Tensor) else home
+        pairs[0], pairs[1], shifts[:] = _sorted_by_columns(i, j, shift + cells[i] - cells[j])
         return edge_index, edge_cell_shift
-    low, high = _range(shift)
-    lowest, highest = _range(home)
-    low, high = low + lowest - highest, high + highest - lowest
-    bits = [len(home).bit_length(), *(int(n).bit_length() for n in high - low)]
-    if bits[0] + sum(bits) > 63:
-        return _sorted_by_columns(i, j, shift + home[i] - home[j])
-    units = [1 << sum(bits[k + 2 :]) for k in range(3)]
-    cells = (home * home.new_tensor(units)).sum(dim=1)
-    atoms = torch.arange(len(home), device=i.device) << sum(bits[1:])
-    keys = ((atoms << bits[0]) + cells).index_select(0, i)
-    keys += (atoms - cells).index_select(0, j)
-    for k, unit in enumerate(units):
-        keys.add_(shift[:, k], alpha=unit)
-    keys -= sum(int(n) * unit for n, unit in zip(low, units, strict=True))
-    keys = keys.sort()[0] if keys.is_cuda else torch.from_numpy(np.sort(keys.numpy()))  # several times as fast
-    targets = [edge_index[0], *edge_cell_shift.T]
-    for target, size in zip(targets[::-1], bits[::-1], strict=True):
-        torch.bitwise_and(keys, (1 << size) - 1, out=target)
-        keys >>= size
-    edge_index[1] = keys
-    edge_cell_shift += edge_cell_shift.new_tensor(low)
+    if isinstance(i, Tensor):
+        first, second = torch.from_numpy(first).to(device), torch.from_numpy(second).to(device)
+    keys = first[i]
+    keys += second[j]
+    keys += (((shift[:, 0] << bits[2]) + shift[:, 1]) << bits[3]) + shift[:, 2]
+    keys = keys.sort()[0] if isinstance(keys, Tensor) else np.sort(keys)
+    for k in (2, 1, 0):
+        shifts[:, k] = (keys & ((1 << bits[k + 1]) - 1)) + low[k]
+        keys >>= bits[k + 1]
+    pairs[0], pairs[1] = keys & ((1 << bits[0]) - 1), keys >> bits[0]
     return edge_index, edge_cell_shift
 
 
-def _range(rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the largest of each column."""
-    low, high = torch.aminmax(rows, dim=0)
-    return low.cpu().numpy().astype(np.int64), high.cpu().numpy().astype(np.int64)
-
-
-def _sorted_by_columns(i: Tensor, j: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    columns = [column.cpu().numpy() for column in (*shift.T.flip(0), j, i)]
-    order = torch.from_numpy(np.lexsort(columns)).to(i.device)
-    return torch.stack([j[order], i[order]]), shift[order]
+def _sorted_by_columns(i: Any, j: Any, shift: Any) -> tuple[Any, Any, Any]:
+    """Return the columns j, i and shift of sorted pairs."""
+    columns = (to_numpy(column) for column in (shift[:, 2], shift[:, 1], shift[:, 0], j, i))
+    order: Any = np.lexsort(tuple(columns))
+    order = torch.from_numpy(order).to(i.device) if isinstance(i, Tensor) else order
+    return j[order], i[order], shift[order]
 
 
 def _begins(batch: np.ndarray, num_atoms: int, num_cells: int, num_pbc: int) -> np.ndarray:

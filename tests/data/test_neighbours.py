@@ -271,8 +271,10 @@ def test_edges_are_in_order_wherever_their_atoms_were(num_atoms, far, random, nu
         (a, b, *(s + x - y for s, x, y in zip(n, home[a], home[b], strict=True)))
         for a, b, n in zip(i, j, shift, strict=True)
     ]
-    columns = torch.tensor(i), torch.tensor(j), torch.tensor(shift, dtype=torch.int32).view(-1, 3)
-    assert as_tuples(*_sorted(*columns, torch.tensor(home))) == sorted(expected)
+    columns = np.array(i, int), np.array(j, int), np.array(shift, np.int32).reshape(-1, 3)
+    for few_or_many in (columns, [torch.from_numpy(column) for column in columns]):
+        found = _sorted(*few_or_many, np.array(home, dtype=float), [3.0, 3.0, 3.9])
+        assert as_tuples(*found) == sorted(expected)
 
 
 @pytest.mark.gpu
