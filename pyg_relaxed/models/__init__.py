@@ -2,5 +2,6 @@
 
 from .distortion import RelaxedDistortion
 from .e3nn_network import RelaxedE3NN
+from .potential import RelaxedPotential
 
-__all__ = ["RelaxedDistortion", "RelaxedE3NN"]
+__all__ = ["RelaxedDistortion", "RelaxedE3NN", "RelaxedPotential"]

@@ -47,6 +47,8 @@ class RelaxedE3NN(torch.nn.Module):
         radial_hidden (sequence of int, optional): Hidden widths of the radial networks. (default: :obj:`(64,)`)
         theta_channels (int, optional): On a node let theta act on the first so many channels of each irrep.
             (default: :obj:`8`)
+        trim_last (bool, optional): Leave out of the last layer the irreps that the readout cannot use.
+            (default: :obj:`False`)
 
     Shapes:
         - **input:** a :class:`~torch_geometric.data.Data` or batch with ``x`` ``[N, irreps_in.dim]``, ``edge_index``
@@ -88,6 +90,7 @@ class RelaxedE3NN(torch.nn.Module):
         num_basis: int = 8,
         radial_hidden: Sequence[int] = (64,),
         theta_channels: int = 8,
+        trim_last: bool = False,
     ) -> None:
         super().__init__()
         if pool not in (None, "sum", "mean"):
@@ -119,6 +122,7 @@ class RelaxedE3NN(torch.nn.Module):
             "num_basis": num_basis,
             "radial_hidden": list(radial_hidden),
             "theta_channels": theta_channels,
+            "trim_last": trim_last,
         }
         self._dims = (self.irreps_in.dim, self.irreps_global.dim)  # compilers cannot look into Irreps
         irreps_sh = o3.Irreps.spherical_harmonics(lmax)
@@ -131,10 +135,11 @@ class RelaxedE3NN(torch.nn.Module):
         self.enter = ChangeOfLayout(embedded, "ir_mul")
         self.embedding = Linear(embedded, irreps, layout="ir_mul")
         layers = []
-        for _ in range(num_layers):
+        read = o3.Irreps([(mul, ir) for mul, ir in self.irreps_hidden if ir in self.irreps_out])
+        for n in range(num_layers):
             layer = RelaxedInteraction(
                 irreps,
-                self.irreps_hidden,
+                read if trim_last and n == num_layers - 1 else self.irreps_hidden,
                 irreps_sh,
                 theta if share_theta else self.irreps_theta,
                 layout="ir_mul",

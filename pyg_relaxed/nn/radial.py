@@ -89,7 +89,8 @@ class Radial(ExactConstants):
     def network(self, length: Tensor, edge_attr: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return inputs ``[E, num_basis + edge_dim]`` and matrices of the :func:`perceptron` that gives the weights."""
         # At zero length the Bessel functions are 0 / 0.
-        length = length.clamp(min=1e-6 * self.cutoff).unsqueeze(1)
+        # At zero length, where tables begin, the Bessel functions are 0 / 0.
+        length = length.clamp(min=1e-9 * self.cutoff).unsqueeze(1)
         basis = torch.sin(length * self.wave_numbers) / length
         if self.edge_dim:
             if edge_attr is None or edge_attr.shape != (length.shape[0], self.edge_dim):

@@ -22,10 +22,15 @@ class ExactConstants(torch.nn.Module):
 
     _exact: dict[str, Tensor]
 
-    def register_constant(self, name: str, value: Tensor) -> None:
-        """Register a constant given in float64: a buffer in the default dtype that is not saved."""
+    def register_constant(self, name: str, value: Tensor, stays: bool = False) -> None:
+        """Register a constant given in float64: a buffer in the default dtype that is not saved.
+
+        With ``stays`` it remains in float64 whatever the module is converted to.
+        """
         self.__dict__.setdefault("_exact", {})[name] = value
-        self.register_buffer(name, value.to(torch.get_default_dtype()), persistent=False)
+        if stays:
+            self.__dict__.setdefault("_staying", set()).add(name)
+        self.register_buffer(name, value if stays else value.to(torch.get_default_dtype()), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> ExactConstants:
         before = {name: self._buffers[name] for name in self.__dict__.get("_exact", {})}
@@ -33,5 +38,6 @@ class ExactConstants(torch.nn.Module):
         for name, old in before.items():
             new = self._buffers[name]
             if old is not None and new is not None and (old.is_meta or old.dtype != new.dtype):
-                self._buffers[name] = self._exact[name].to(new)
+                stays = name in self.__dict__.get("_staying", ())
+                self._buffers[name] = self._exact[name].to(new.device if stays else new)
         return self
