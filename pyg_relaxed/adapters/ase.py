@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..data import AtomicData
 
 _ARRAYS = ("tags", "momenta", "masses", "initial_magmoms", "initial_charges", "oxi_states", "species_spins", "labels")
-_INFO = ("charge", "spin")
+_INFO = ("charge", "spin", "electric_field", "magnetic_field")
 _GEOMETRY = ("numbers", "positions")
 
 
@@ -30,9 +30,9 @@ def from_ase(
     Labels (energy, forces, stress, charges, ...) are read from ``REF_<name>`` in ``info`` and ``arrays``, else from the
     results of ``atoms.calc`` if they belong to this geometry (nothing is computed), else from ``<name>``. The stress
     may be Voigt-6 (xx, yy, zz, yz, xz, xy) or 3 x 3, and in the same order the piezoelectric tensor 3 x 6 and the
-    elastic tensor 6 x 6; put VASP's through :func:`~pyg_relaxed.data.from_voigt` first. ``FixAtoms`` and
-    ``FixCartesian`` become the mask ``fixed``. Custom arrays become ``site_<name>``, info ``info_<name>`` (but None,
-    which PyG cannot hold).
+    elastic tensor 6 x 6; put VASP's through :func:`~pyg_relaxed.data.from_voigt` first. ``charge``, ``spin``,
+    ``electric_field`` (V/Å) and ``magnetic_field`` (T) are read from ``info``; ``FixAtoms`` and ``FixCartesian`` become
+    the mask ``fixed``. Custom arrays become ``site_<name>``, info ``info_<name>`` (but None, which PyG cannot hold).
 
     Args:
         atoms: The structure; any cell, periodic along any of its vectors, atoms anywhere.
@@ -61,8 +61,9 @@ def from_ase(
     given: dict[str, Any] = _labels(atoms, info, arrays)
     given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
     for name in _INFO:
-        number = np.asarray(info.get(name))
-        if number.ndim == 0 and number.dtype.kind in "iuf" and (name == "charge" or number % 1 == 0):
+        value = np.asarray(info.get(name))
+        fits = value.shape == KEYS[name].shape[1:] and value.dtype.kind in "iuf"
+        if fits and (KEYS[name].dtype == "float" or value % 1 == 0):
             given[name] = info.pop(name)
     given["fixed"] = _fixed(atoms)
     if atoms.get_celldisp().any():

@@ -70,6 +70,8 @@ _TABLE = (
     Key("frame", "graph", (), "str", "where the axes come from, see data/frame.py", role="input"),
     Key("charge", "graph", (1,), "float", "total charge", "e", role="input"),
     Key("spin", "graph", (1,), "int", "spin multiplicity 2S + 1", role="input"),
+    Key("electric_field", "graph", (1, 3), "float", "uniform field it is in", "V/Å", "1o", "input", 1),
+    Key("magnetic_field", "graph", (1, 3), "float", "uniform field it is in", "T", "1e", "input", 1, axial=True),
     # what is known about it (tension is positive, as in ASE: stress = dE/dstrain / V)
     Key("energy", "graph", (1,), "float", "potential energy", "eV", role="target"),
     Key("free_energy", "graph", (1,), "float", "energy consistent with the forces", "eV", role="target"),

@@ -15,6 +15,7 @@ from ..compat import o3
 from ..data import edge_vectors
 from ..nn import EdgeEmbedding, RelaxedInteraction
 from ..o3 import RelaxedWeights
+from ..o3.grouped import Groups
 from ..o3.layout import ChangeOfLayout
 from ..o3.linear import Linear, as_weights
 from .axes import check_axes
@@ -49,12 +50,14 @@ class RelaxedE3NN(torch.nn.Module):
             (default: :obj:`8`)
         trim_last (bool, optional): Leave out of the last layer the irreps that the readout cannot use.
             (default: :obj:`False`)
+        irreps_field (o3.Irreps or str, optional): Irreps of fields that are given with each graph. A learned multiple
+            of them is added to theta, which gets the irreps it lacks for that. (default: none)
 
     Shapes:
         - **input:** a :class:`~torch_geometric.data.Data` or batch with ``x`` ``[N, irreps_in.dim]``, ``edge_index``
           ``[2, E]`` and either ``edge_vec`` ``[E, 3]`` or ``pos`` (with ``cell`` and ``edge_cell_shift`` for
-          crystals), in Å, and ``u`` ``[B, irreps_global.dim]`` where asked for; or the same as tensors
-          ``(x, edge_index, edge_vec)``
+          crystals), in Å, and where asked for ``u`` ``[B, irreps_global.dim]`` and ``field``
+          ``[B, irreps_field.dim]``; or the same as tensors ``(x, edge_index, edge_vec)``
         - **output:** ``[N, irreps_out.dim]``, or ``[B, irreps_out.dim]`` if pooled
 
     Raises:
@@ -91,6 +94,7 @@ class RelaxedE3NN(torch.nn.Module):
         radial_hidden: Sequence[int] = (64,),
         theta_channels: int = 8,
         trim_last: bool = False,
+        irreps_field: IrrepsLike | None = None,
     ) -> None:
         super().__init__()
         if pool not in (None, "sum", "mean"):
@@ -107,6 +111,7 @@ class RelaxedE3NN(torch.nn.Module):
             raise ValueError("'irreps_theta' is an instance of RelaxedWeights: pass share_theta=True, or its irreps")
         theta = as_weights(irreps_theta)
         self.irreps_theta = None if theta is None else theta.irreps_theta
+        self.irreps_field = parse_irreps("irreps_field", irreps_field or "")
         self.config: dict[str, Any] = {
             "irreps_in": str(self.irreps_in),
             "irreps_out": str(self.irreps_out),
@@ -123,8 +128,13 @@ class RelaxedE3NN(torch.nn.Module):
             "radial_hidden": list(radial_hidden),
             "theta_channels": theta_channels,
             "trim_last": trim_last,
+            "irreps_field": str(self.irreps_field),
         }
-        self._dims = (self.irreps_in.dim, self.irreps_global.dim)  # compilers cannot look into Irreps
+        self._dims = (
+            self.irreps_in.dim,
+            self.irreps_global.dim,
+            self.irreps_field.dim,
+        )  # compilers cannot look into Irreps
         irreps_sh = o3.Irreps.spherical_harmonics(lmax)
         self.embed_edges = EdgeEmbedding(irreps_sh, cutoff, num_neighbors)
 
@@ -135,13 +145,15 @@ class RelaxedE3NN(torch.nn.Module):
         self.enter = ChangeOfLayout(embedded, "ir_mul")
         self.embedding = Linear(embedded, irreps, layout="ir_mul")
         layers = []
+        is_given = isinstance(irreps_theta, RelaxedWeights)
+        shared = _with_field(theta, self.irreps_field, is_given) if share_theta else None
         read = o3.Irreps([(mul, ir) for mul, ir in self.irreps_hidden if ir in self.irreps_out])
         for n in range(num_layers):
             layer = RelaxedInteraction(
                 irreps,
                 read if trim_last and n == num_layers - 1 else self.irreps_hidden,
                 irreps_sh,
-                theta if share_theta else self.irreps_theta,
+                shared if share_theta else _with_field(as_weights(self.irreps_theta), self.irreps_field),
                 layout="ir_mul",
                 cutoff=cutoff,
                 num_neighbors=num_neighbors,
@@ -152,6 +164,7 @@ class RelaxedE3NN(torch.nn.Module):
             irreps = layer.irreps_out
             layers.append(layer)
         self.layers = torch.nn.ModuleList(layers)
+        self.fields = torch.nn.ModuleList(_field_map(self.irreps_field, layer.conv.theta) for layer in layers)
         self.readout = Linear(irreps, self.irreps_out, layout="ir_mul")
         self.leave = ChangeOfLayout(self.irreps_out, "mul_ir")
         if self.readout.weight_numel == 0:
@@ -164,9 +177,11 @@ class RelaxedE3NN(torch.nn.Module):
         """Draw new weights and return theta to its equivariant starting point."""
         torch.nn.init.normal_(self.embedding.weight)
         torch.nn.init.normal_(self.readout.weight)
-        for layer in self.layers:
+        for layer, field in zip(self.layers, self.fields, strict=True):
             assert isinstance(layer, RelaxedInteraction)
             layer.reset_parameters()
+            if isinstance(field, Linear):
+                torch.nn.init.normal_(field.weight)
 
     def forward(
         self,
@@ -175,6 +190,7 @@ class RelaxedE3NN(torch.nn.Module):
         edge_vec: Tensor | None = None,
         batch: Tensor | None = None,
         u: Tensor | None = None,
+        field: Tensor | None = None,
     ) -> Tensor:
         """Return the output for each node, or for each graph if pooled."""
         if isinstance(data, Tensor):
@@ -183,7 +199,7 @@ class RelaxedE3NN(torch.nn.Module):
             if data.x is None or ("edge_vec" not in data and data.pos is None):
                 raise ValueError(f"the graph needs 'x' and 'pos' or 'edge_vec' (it has {', '.join(data.keys())})")
             check_axes(self, data)
-            x, edge_index, batch, u = data.x, data.edge_index, data.get("batch"), data.get("u")
+            x, edge_index, batch, u, field = data.x, data.edge_index, *map(data.get, ("batch", "u", "field"))
             edge_vec = data.edge_vec if "edge_vec" in data else edge_vectors(data)
         if edge_index is None or edge_vec is None:
             raise ValueError("'edge_index' and 'edge_vec' are needed beside the node features")
@@ -191,8 +207,10 @@ class RelaxedE3NN(torch.nn.Module):
         with torch.autocast(edge_vec.device.type, enabled=False):  # in lower precision nothing is equivariant
             x = self.embedding(self.enter(self._inputs(x, batch, u)))
             length, edge_sh = self.embed_edges(edge_vec)
-            for layer in self.layers:
-                x = layer(x, edge_index, length, edge_sh)
+            groups = self._groups(field, batch, edge_index, len(x))
+            for layer, embed in zip(self.layers, self.fields, strict=True):
+                theta = None if groups is None else layer.conv.theta() + embed(field)  # type: ignore[union-attr, operator]
+                x = layer(x, edge_index, length, edge_sh, theta, groups)
             x = self.leave(self.readout(x))
         if self.pool is None:
             return x
@@ -200,8 +218,21 @@ class RelaxedE3NN(torch.nn.Module):
             return scatter(x, edge_index.new_zeros(len(x)), dim_size=1, reduce=self.pool)
         return scatter(x, batch, dim_size=data.num_graphs if isinstance(data, Batch) else None, reduce=self.pool)
 
+    def _groups(
+        self, field: Tensor | None, batch: Tensor | None, edge_index: Tensor, num_nodes: int
+    ) -> tuple[Groups, Groups] | None:
+        """Return to which graph edges and nodes belong, where the fields of graphs are to tell them apart."""
+        dim = self._dims[2]
+        if dim == 0:
+            return None
+        if field is None:
+            raise ValueError(f"the graph needs 'field' [B, {dim}] in {self.irreps_field}: zeros where there is none")
+        check_features("field", field, self.irreps_field, dim, self.embedding.weight)
+        batch = edge_index.new_zeros(num_nodes) if batch is None else batch
+        return Groups(batch[edge_index[1]], len(field)), Groups(batch, len(field))
+
     def _inputs(self, x: Tensor, batch: Tensor | None, u: Tensor | None) -> Tensor:
-        dim, dim_global = self._dims
+        dim, dim_global, _ = self._dims
         check_features("x", x, self.irreps_in, dim, self.embedding.weight)
         if dim_global == 0:
             return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
@@ -212,3 +243,28 @@ class RelaxedE3NN(torch.nn.Module):
             raise ValueError(f"'u' has {len(u)} rows, but without 'batch' there is one graph")
         u = u.expand(len(x), -1) if batch is None else u[batch]
         return torch.cat([x, u, x.new_ones(len(x), 1)], dim=1)
+
+
+def _with_field(theta: RelaxedWeights | None, irreps_field: o3.Irreps, is_given: bool = False) -> RelaxedWeights | None:
+    """Return weights that fields can be added to: in irreps of the field that they lack they stay zero.
+
+    Raises:
+        ValueError: If an instance ``is_given`` and lacks one.
+    """
+    if irreps_field.dim == 0:
+        return theta
+    learned = o3.Irreps("0e") if theta is None else theta.irreps_theta
+    missing = [ir for ir in dict.fromkeys(ir for _, ir in irreps_field) if ir not in learned]
+    if theta is not None and not missing:
+        return theta
+    if theta is not None and is_given:
+        raise ValueError(
+            f"'irreps_theta' lacks {missing[0]} of the field: add it, and freeze it if it is not to be learnt"
+        )
+    return RelaxedWeights(learned + o3.Irreps([(1, ir) for ir in missing])).freeze(map(str, missing))
+
+
+def _field_map(irreps_field: o3.Irreps, theta: RelaxedWeights | None) -> torch.nn.Module:
+    if irreps_field.dim == 0 or theta is None:
+        return torch.nn.Identity()
+    return Linear(irreps_field, theta.irreps_theta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from ..checks import check_species
+from ..checks import check_species, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import PairRepulsion
@@ -20,6 +21,8 @@ from .species import atomic_numbers, covalent_radii, for_each
 
 if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
+
+ELECTRIC = "electric_field"
 
 
 class RelaxedPotential(ExactConstants):
@@ -49,6 +52,10 @@ class RelaxedPotential(ExactConstants):
             (default: :obj:`False`)
         charges (bool, optional): Learn charges of the atoms, which add up to the charge of the structure, and from
             them and atomic dipoles the dipole of molecules. (default: :obj:`False`)
+        fields (dict, optional): Fields that come with each structure, by the name they have in the graph, and their
+            irreps: ``{"electric_field": "1o"}``, ``{"magnetic_field": "1e"}``, or any other. They act where theta does,
+            beside it; the model is equivariant when they turn along. Of an electric field the dipole is the derivative
+            of the energy, and takes the place of that of ``charges``. (default: none)
         **kwargs (optional): Additional arguments of :class:`RelaxedE3NN`: ``lmax``, ``num_neighbors``,
             ``share_theta``, ``num_basis``, ``radial_hidden``, ``theta_channels``.
 
@@ -59,7 +66,8 @@ class RelaxedPotential(ExactConstants):
         - **output:** ``{"energy": [B] in eV, "energies": [N], "forces": [N, 3] in eV/Å, "stress": [B, 3, 3] in
           eV/Å³}``, energies in float64. Only structures with a volume have a stress: rows of others are NaN, and with
           no volume at all the key is missing. With ``charges`` also ``"charges"`` ``[N]`` in e and, for structures
-          without periodicity, ``"dipole"`` ``[B, 3]`` in e·Å about the origin, on the same terms.
+          without periodicity, ``"dipole"`` ``[B, 3]`` in e·Å about the origin, on the same terms; with an electric
+          field (V/Å) also ``"dipole"`` or, with a volume, ``"polarization"`` ``[B, 3]`` in e/Å²
 
     While it trains, or when ``pos`` or ``cell`` ask for gradients, the output can be differentiated; in evaluation it
     holds no graph, whether gradients are switched off around it or not.
@@ -94,9 +102,11 @@ class RelaxedPotential(ExactConstants):
         energy_shift: float | Mapping[str | int, float] = 0.0,
         repulsion: bool = False,
         charges: bool = False,
+        fields: Mapping[str, IrrepsLike] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
         numbers = atomic_numbers(species)
         scales, shifts = (
             for_each(numbers, name, values)
@@ -114,11 +124,12 @@ class RelaxedPotential(ExactConstants):
             num_layers=num_layers,
             cutoff=cutoff,
             trim_last=True,
+            irreps_field=sum(self.fields.values(), o3.Irreps()),
             **kwargs,
         )
         self.repulsion = PairRepulsion(numbers, covalent_radii(numbers)) if repulsion else None
         self.charges = charges
-        chosen = ("irreps_in", "irreps_out", "irreps_global", "pool", "trim_last")
+        chosen = ("irreps_in", "irreps_out", "irreps_global", "irreps_field", "pool", "trim_last")
         self.config: dict[str, Any] = {
             **{name: value for name, value in self.network.config.items() if name not in chosen},
             "species": numbers,
@@ -126,6 +137,7 @@ class RelaxedPotential(ExactConstants):
             "energy_shift": dict(zip(map(str, numbers), shifts, strict=True)),
             "repulsion": repulsion,
             "charges": charges,
+            "fields": {name: str(irreps) for name, irreps in self.fields.items()},
         }
 
     @property
@@ -139,35 +151,91 @@ class RelaxedPotential(ExactConstants):
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces and, for crystals, stress."""
+        asked = [data.pos, data.get("cell"), *(data.get(name) for name in self.fields)]
+        is_followed = self.training or any(t is not None and t.requires_grad for t in asked)
+        is_followed = is_followed and torch.is_grad_enabled()
+        out, _ = self._evaluate(data, is_followed)
+        return out if is_followed else {name: value.detach() for name, value in out.items()}
+
+    def response(self, data: Data) -> dict[str, Tensor]:
+        r"""Return what :meth:`forward` does, and how it answers to an electric field.
+
+        ``"polarizability"`` :math:`\alpha_{ab} = -\partial^2 E / \partial \mathcal{E}_a \partial \mathcal{E}_b`,
+        ``[B, 3, 3]`` in e·Å²/V, and ``"born_effective_charges"``
+        :math:`Z_{ab} = -\partial^2 E / \partial \mathcal{E}_a \partial u_b`, ``[N, 3, 3]`` in e (X. Gonze and C. Lee,
+        Phys. Rev. B 55, 10355 (1997), eq. 39), for atoms that stay where they are.
+
+        Raises:
+            ValueError: If the model has no ``electric_field``.
+        """
+        if ELECTRIC not in self.fields:
+            raise ValueError(f"the model has no '{ELECTRIC}' (it has {list(self.fields)}): nothing answers to it")
+        data = copy.copy(data)
+        with torch.enable_grad():
+            data.pos = data.pos.detach().clone().requires_grad_()
+            B = data.num_graphs if isinstance(data, Batch) else 1
+            data[ELECTRIC] = self._field(data, ELECTRIC, B).detach().clone().requires_grad_()
+            out, moment = self._evaluate(data, True)
+            assert moment is not None
+            rows = [
+                torch.autograd.grad(moment[:, a].sum(), (data[ELECTRIC], data.pos), retain_graph=True) for a in range(3)
+            ]
+        by_field, by_position = (torch.stack(parts, dim=1) for parts in zip(*rows, strict=True))
+        out["polarizability"], out["born_effective_charges"] = by_field.view(-1, 3, 3), by_position
+        return {name: value.detach() for name, value in out.items()}
+
+    def _evaluate(self, data: Data, is_followed: bool) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return all that is asked for, and the dipole moments (also of crystals) where there is an electric field."""
         check_species(data.z, self.species)
         check_axes(self, data)
-        is_followed = self.training or data.pos.requires_grad or getattr(data.get("cell"), "requires_grad", False)
-        is_followed = is_followed and torch.is_grad_enabled()
         batch = data.get("batch")
         batch = torch.zeros_like(data.z) if batch is None else batch
         B = data.num_graphs if isinstance(data, Batch) else 1
         with torch.enable_grad():
-            edge_vec = edge_vectors(data)
-            if not edge_vec.requires_grad:
-                edge_vec.requires_grad_()
-            out = self._atoms(data, edge_vec, batch, B)
+            edge_vec = _followed(edge_vectors(data))
+            fields = {name: self._field(data, name, B) for name in self.fields}
+            inputs = [edge_vec]
+            if ELECTRIC in fields:
+                fields[ELECTRIC] = _followed(fields[ELECTRIC])
+                inputs.append(fields[ELECTRIC])
+            out = self._atoms(data, edge_vec, batch, B, fields)
             # Of all there is only the vectors of the edges change with positions and strain.
-            (gradient,) = torch.autograd.grad(out["energy"].sum(), edge_vec, create_graph=is_followed)
+            gradients = torch.autograd.grad(
+                out["energy"].sum(), inputs, create_graph=is_followed, materialize_grads=True
+            )
+        gradient, moment = gradients[0], -gradients[1] if len(gradients) > 1 else None
         source, target = data.edge_index
-        forces = torch.zeros_like(data.pos).index_add(0, target, gradient).index_add(0, source, -gradient)
-        out["forces"] = forces
+        out["forces"] = torch.zeros_like(data.pos).index_add(0, target, gradient).index_add(0, source, -gradient)
         volume = _volume(data, B)
         if volume is not None:
             virial = torch.einsum("ea,eb->eab", gradient, edge_vec)
             virial = virial.new_zeros(B, 3, 3).index_add(0, batch[target], virial)
             out["stress"] = virial / volume.view(-1, 1, 1)
-        return out if is_followed else {name: value.detach() for name, value in out.items()}
+        if moment is not None:
+            if (is_open := _is_open(data, B)).any():
+                out["dipole"] = moment.masked_fill(~is_open.unsqueeze(1), float("nan"))
+            if volume is not None:
+                out["polarization"] = moment / volume.unsqueeze(1)
+        return out, moment
 
-    def _atoms(self, data: Data, edge_vec: Tensor, batch: Tensor, B: int) -> dict[str, Tensor]:
+    def _field(self, data: Data, name: str, B: int) -> Tensor:
+        dim = self.fields[name].dim
+        field: Tensor | None = data.get(name)
+        if field is None or field.numel() != B * dim:
+            raise ValueError(
+                f"the graph needs '{name}' [{B}, {dim}] in {self.fields[name]} (got "
+                f"{None if field is None else tuple(field.shape)}): zeros where there is none"
+            )
+        return field.view(B, dim).to(data.pos.dtype)
+
+    def _atoms(
+        self, data: Data, edge_vec: Tensor, batch: Tensor, B: int, fields: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
         """Return what follows from the features of the atoms alone."""
         kind = torch.searchsorted(self.species, data.z)
         one_hot = torch.nn.functional.one_hot(kind, len(self.species)).to(edge_vec.dtype)
-        x = self.network(one_hot, data.edge_index, edge_vec)
+        field = torch.cat(list(fields.values()), dim=1) if fields else None
+        x = self.network(one_hot, data.edge_index, edge_vec, batch, field=field)
         energies = x[:, 0] * self.scale[kind]
         if self.repulsion is not None:
             energies = energies + self.repulsion(edge_vec.norm(dim=1), kind, data.edge_index)
@@ -183,6 +251,10 @@ class RelaxedPotential(ExactConstants):
                 dipole = x.new_zeros(B, 3).index_add(0, batch, dipole)
                 out["dipole"] = dipole.masked_fill(~is_open.unsqueeze(1), float("nan"))
         return out
+
+
+def _followed(t: Tensor) -> Tensor:
+    return t if t.requires_grad else t.detach().requires_grad_()
 
 
 def _share(total: Tensor, charges: Tensor, batch: Tensor) -> Tensor:

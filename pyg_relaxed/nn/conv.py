@@ -22,6 +22,7 @@ from ..checks import (
 from ..compat import o3
 from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
+from ..o3.grouped import Groups
 from ..o3.linear import BreakingLinear, Linear, as_weights, connected
 from .edges import EdgeEmbedding
 from .radial import Radial, polynomial_envelope
@@ -211,8 +212,14 @@ class RelaxedConv(MessagePassing):
         edge_sh: Tensor,
         edge_attr: OptTensor = None,
         size: Size = None,
+        theta: Tensor | None = None,
+        groups: tuple[Groups, Groups] | None = None,
     ) -> Tensor:
-        """Return what :meth:`forward` does, from what ``embed_edges`` (:class:`EdgeEmbedding`) returns."""
+        """Return what :meth:`forward` does, from what ``embed_edges`` (:class:`EdgeEmbedding`) returns.
+
+        Another theta than the layer's own may be given, ``[irreps_theta.dim]``, or one for each graph, ``[B, dim]``,
+        with the groups of the edges and of the target nodes.
+        """
         if isinstance(x, Tensor):
             x = (x, x)
         elif self.flow != "source_to_target":
@@ -221,9 +228,13 @@ class RelaxedConv(MessagePassing):
         if x[1] is not None and x[1] is not x[0]:
             check_features("x", x[1], self.irreps_in_target, self._dims[1], self.linear.weight)
         check_sizes(x, size)
-        theta = None if self.theta is None else self.theta()
+        of_edges, of_nodes = (None, None) if groups is None else groups
+        if self.theta is not None and theta is None:
+            theta = self.theta()
         if self.contraction is not None:
-            edge_sh = (edge_sh @ self.contraction(theta)).to(edge_sh.dtype)  # lower under autocast
+            matrix = self.contraction(theta)
+            turned = edge_sh @ matrix if of_edges is None else of_edges.matmul(edge_sh, matrix)
+            edge_sh = turned.to(edge_sh.dtype)  # lower under autocast
 
         if self._can_fuse():
             num_targets = size[1] if size is not None else (x[0] if x[1] is None else x[1]).shape[0]
@@ -236,9 +247,9 @@ class RelaxedConv(MessagePassing):
         out = self.linear(out)
         sum_over_neighbours = out[:, : self._dims[2]]
         if self.breaking is not None:
-            sum_over_neighbours = self.breaking(out, theta, sum_over_neighbours)
+            sum_over_neighbours = self.breaking(out, theta, sum_over_neighbours, of_nodes)
         if self.self_connection is not None and x[1] is not None:
-            sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1], theta)
+            sum_over_neighbours = sum_over_neighbours + self.self_connection(x[1], theta, of_nodes)
         return sum_over_neighbours
 
     def _fused(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..compat import o3
 from ..o3 import RelaxedWeights
+from ..o3.grouped import Groups
 from ..o3.linear import as_weights
 from .conv import RelaxedConv
 from .gate import Gate
@@ -68,9 +69,17 @@ class RelaxedInteraction(torch.nn.Module):
         """Draw new weights and return theta to its equivariant starting point."""
         self.conv.reset_parameters()
 
-    def forward(self, x: Tensor, edge_index: Tensor, length: Tensor, edge_features: Tensor) -> Tensor:
-        """Return the new node features."""
-        return self.gate(self.conv.convolve(x, edge_index, length, edge_features))
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        length: Tensor,
+        edge_features: Tensor,
+        theta: Tensor | None = None,
+        groups: tuple[Groups, Groups] | None = None,
+    ) -> Tensor:
+        """Return the new node features; ``theta`` and ``groups`` as in :meth:`RelaxedConv.convolve`."""
+        return self.gate(self.conv.convolve(x, edge_index, length, edge_features, theta=theta, groups=groups))
 
 
 def reachable(

@@ -71,11 +71,11 @@ class Coupling(ExactConstants):
         self.register_constant("value", torch.cat([torch.zeros(0, dtype=torch.float64), *columns[3]]))
 
     def forward(self, theta: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the flat matrices, each path multiplied by its entry of ``weight`` ``[paths]`` if given."""
-        entries = theta[self.component] * self.value
+        """Return the flat matrices of theta ``[..., dim]``, paths multiplied by a ``weight`` ``[paths]`` if given."""
+        entries = theta[..., self.component] * self.value
         if weight is not None:
             entries = entries * weight[self.path]
-        return entries.new_zeros(self.size).index_add(0, self.target, entries)
+        return entries.new_zeros(*theta.shape[:-1], self.size).index_add(-1, self.target, entries)
 
 
 class ThetaContraction(ExactConstants):
@@ -91,8 +91,8 @@ class ThetaContraction(ExactConstants):
         irreps_out (o3.Irreps or str): Irreps of the result.
 
     Shapes:
-        - **input:** theta ``[irreps_theta.dim]``
-        - **output:** matrix ``B`` of shape ``[irreps_in.dim, irreps_out.dim]``, applied as ``y @ B``
+        - **input:** theta ``[..., irreps_theta.dim]``
+        - **output:** matrix ``B`` of shape ``[..., irreps_in.dim, irreps_out.dim]``, applied as ``y @ B``
 
     Example::
 
@@ -131,7 +131,8 @@ class ThetaContraction(ExactConstants):
 
     def forward(self, theta: Tensor) -> Tensor:
         """Return the matrix of the map for this theta."""
-        return (theta @ self.scalars) * self.identity + self.coupling(theta, self.weight).view(self.shape)
+        scalar = (theta @ self.scalars)[..., None, None]
+        return scalar * self.identity + self.coupling(theta, self.weight).unflatten(-1, self.shape)
 
     def _identity(self) -> Tensor:
         # Copy u of an irrep goes to every copy of the output that is u modulo the input's multiplicity.

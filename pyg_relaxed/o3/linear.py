@@ -12,6 +12,7 @@ from ..checks import check_connected, check_dtype_device, check_last_dim, check_
 from ..compat import o3
 from .constants import ExactConstants
 from .contraction import Coupling, Path, copies, scalar_mean
+from .grouped import Groups
 from .layout import Select, components, concatenate
 from .weights import SCALAR, RelaxedWeights
 
@@ -186,10 +187,15 @@ class BreakingLinear(torch.nn.Module):
         """Draw the weights from a normal distribution, as e3nn does."""
         torch.nn.init.normal_(self.weight)
 
-    def forward(self, x: Tensor, theta: Tensor, y: Tensor) -> Tensor:
-        """Return ``y`` ``[..., irreps_out.dim]`` and the image of ``x`` ``[..., irreps_in.dim]`` under this theta."""
+    def forward(self, x: Tensor, theta: Tensor, y: Tensor, groups: Groups | None = None) -> Tensor:
+        """Return ``y`` ``[..., irreps_out.dim]`` and the image of ``x`` ``[..., irreps_in.dim]`` under this theta.
+
+        With ``groups``, theta ``[B, dim]`` is that of each graph.
+        """
         if self.num_paths == 0:
             return y
+        if groups is not None:
+            return y + self.order(groups.matmul(self.take(x), self.matrix(theta)))
         if self.order.is_identity and x.dim() == 2:
             return torch.addmm(y, self.take(x), self.matrix(theta))
         return y + self.order(self.take(x) @ self.matrix(theta))
@@ -198,16 +204,18 @@ class BreakingLinear(torch.nn.Module):
         """Return the map from the columns ``take`` of the input, component by component, channels innermost."""
         products = list(chain.from_iterable(self._products))
         weights = iter(self.by_product(self.weight).split([n * mul_i * mul_o for n, mul_i, mul_o, _, _ in products]))
-        couplings = iter(self.coupling(theta).split([n * dim_i * dim_o for n, _, _, dim_i, dim_o in products]))
+        couplings = iter(self.coupling(theta).split([n * dim_i * dim_o for n, _, _, dim_i, dim_o in products], dim=-1))
+        several = theta.shape[:-1]
         rows = []
         for row in self._products:
             blocks = []
             for n, mul_i, mul_o, dim_i, dim_o in row:
-                W, T = next(weights).view(n, mul_i * mul_o), next(couplings).view(n, dim_i * dim_o)
-                block = (W.T @ T).view(mul_i, mul_o, dim_i, dim_o)
-                blocks.append(block.permute(2, 0, 3, 1).reshape(dim_i * mul_i, dim_o * mul_o))
-            rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1))
-        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=0)
+                W, T = next(weights).view(n, mul_i * mul_o), next(couplings).view(*several, n, dim_i * dim_o)
+                block = (W.T @ T).view(*several, mul_i, mul_o, dim_i, dim_o)
+                block = block.movedim((-2, -1), (-4, -2))  # component, channel of input and output
+                blocks.append(block.reshape(*several, dim_i * mul_i, dim_o * mul_o))
+            rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1))
+        return rows[0] if len(rows) == 1 else torch.cat(rows, dim=-2)
 
     def __repr__(self) -> str:
         return (
@@ -314,15 +322,23 @@ class RelaxedLinear(ExactConstants):
             self.breaking.reset_parameters()
             self.theta.reset_parameters()
 
-    def forward(self, x: Tensor, theta: Tensor | None = None) -> Tensor:
-        """Return the image of ``x``, under another theta than the layer's own if given."""
+    def forward(self, x: Tensor, theta: Tensor | None = None, groups: Groups | None = None) -> Tensor:
+        """Return the image of ``x``, under another theta than the layer's own if given.
+
+        With ``groups``, theta ``[B, dim]`` is that of each graph.
+        """
         check_last_dim("x", x, self.irreps_in, self.dim_in)
         check_dtype_device("x", x, self.linear.weight)
         if self.theta is None or self.breaking is None:
             return self.linear(x)
         theta = self.theta() if theta is None else theta
-        y: Tensor = self.breaking(x, theta, self.linear(x, theta @ self.scalars))
-        return y
+        factor = theta @ self.scalars
+        if groups is None:
+            y = self.linear(x, factor)
+        else:  # one factor for each row
+            y = self.linear(x) * factor.index_select(0, groups.batch).unsqueeze(1)
+        broken: Tensor = self.breaking(x, theta, y, groups)
+        return broken
 
     def __repr__(self) -> str:
         theta = "" if self.theta is None else f", theta={self.irreps_theta}"
