@@ -184,6 +184,31 @@ def check_positions(pos: np.ndarray) -> None:
     )
 
 
+def check_boxes(cell: np.ndarray, pbc: np.ndarray) -> None:
+    """Raise unless ``cell`` holds 3 x 3 matrices and ``pbc`` three values for each.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if cell.shape[-2:] != (3, 3):
+        raise ValueError(f"'cell' must have shape (3, 3), lattice vectors as rows or zeros (got {cell.shape})")
+    if pbc.shape[-1:] != (3,):
+        raise ValueError(f"'pbc' must have shape (3,), one for each lattice vector (got {pbc.shape})")
+
+
+def check_reach(graph_cutoff: Tensor | None, cutoff: float) -> None:
+    """Raise if the edges of a graph, within ``graph_cutoff`` ``[B]``, end before a model's cutoff.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if graph_cutoff is not None and bool((graph_cutoff < cutoff * (1 - 1e-5)).any()):
+        raise ValueError(
+            f"the graph has the edges within {float(graph_cutoff.min()):g} Å, the model needs those within {cutoff:g}: "
+            f"build it with cutoff={cutoff:g}"
+        )
+
+
 def check_cell(cell: np.ndarray, pbc: np.ndarray) -> None:
     """Raise unless ``cell`` is finite and its periodic rows are independent and no shorter than 1e-3 Å.
 

@@ -44,6 +44,7 @@ def from_ase(
         extras: Also carry ``site_*`` and ``info_*``. Without them graphs from different sources batch more easily.
 
     Raises:
+        TypeError: If ``atoms`` is something else.
         ValueError: For no atoms, atoms that are no elements, bad positions, cells or labels.
 
     Example:
@@ -52,6 +53,13 @@ def from_ase(
         >>> data.num_edges, data.cell.shape, data.frame
         (12, torch.Size([1, 3, 3]), 'cartesian')
     """
+    from ase import Atoms
+
+    if not isinstance(atoms, Atoms):
+        raise TypeError(
+            f"'atoms' must be an ase.Atoms (got {type(atoms).__name__}): from_pymatgen takes pymatgen's structures, "
+            "adapters.read_structure a file, datasets.AtomsDataset a list or many files"
+        )
     arrays = {name: array for name, array in atoms.arrays.items() if name not in _GEOMETRY}
     info = {name: value for name, value in atoms.info.items() if isinstance(name, str)}
     if len(info) < len(atoms.info):
@@ -96,6 +104,8 @@ def to_ase(data: Data) -> Atoms:
     from ase.calculators.calculator import all_properties
     from ase.calculators.singlepoint import SinglePointCalculator
 
+    if not isinstance(data, Data):
+        raise TypeError(f"'data' must be a graph of PyG (got {type(data).__name__})")
     if isinstance(data, Batch):
         raise ValueError(f"to_ase takes one graph (got a batch of {data.num_graphs}): use data.to_data_list()")
     values = {name: decode(name, value) for name, value in data.to_dict().items()}
@@ -133,12 +143,12 @@ def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[
     results = _results(atoms)
     labels = {}
     for name in TARGETS:
-        source = arrays if KEYS[name].level == "node" else info
         for found in (f"REF_{name}", name):
+            source = arrays if found in arrays and KEYS[name].level == "node" else info
             if found == name and name in results:
-                labels[name] = _shaped(name, results[name], len(atoms))
+                labels[name] = shaped(name, results[name], len(atoms))
             elif found in source:
-                labels[name] = _shaped(found, source.pop(found), len(atoms))
+                labels[name] = shaped(found, source.pop(found), len(atoms))
             else:
                 continue
             break
@@ -158,8 +168,12 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     return results
 
 
-def _shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
-    """Return a label in the shape of the table, without the leading 1."""
+def shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
+    """Return a label in the shape of the table, without the leading 1.
+
+    Raises:
+        ValueError: If it is not numbers, or of another shape.
+    """
     key = KEYS[name.removeprefix("REF_")]
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":

@@ -49,7 +49,7 @@ def read_structure(path: str | Path) -> Atoms:
     atoms = _read(path, file, index)
     if len(atoms) == 0:
         raise ValueError(f"{path} holds no atoms: it may be cut off, or of another format than its name says")
-    _check_order(path, atoms)
+    check_order(path, atoms)
     if atoms.info.get("frame") not in FRAMES:  # what to_ase left there is no guess
         atoms.info["frame"] = frame_of_file(file)
     return atoms
@@ -84,7 +84,7 @@ def _read(path: str | Path, file: Path, index: str) -> Atoms:
         # ... but not that: hydrogen, helium, lithium
         warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
         try:  # parsers raise anything on a file that is not theirs
-            _check_count(file)
+            check_file(file)
             document = _document(file)
             if document is not None:
                 return as_atoms(document)
@@ -117,7 +117,7 @@ def _by_ase(file: Path, index: str) -> Any:
         do_not_split_by_at_sign=True,
     )
     if is_lammps and "masses" not in atoms.arrays and (atoms.numbers == atoms.arrays["type"]).all():
-        labels = re.search(r"^\s*Atom Type Labels.*?^\s*1\s+H\b", _head(file, None), re.MULTILINE | re.DOTALL)
+        labels = re.search(r"^\s*Atom Type Labels.*?^\s*1\s+H\b", head(file, None), re.MULTILINE | re.DOTALL)
         if not labels:  # ASE would take type 1 for hydrogen, 2 for helium
             raise _RefusedError(
                 "nothing says which element each atom type is: add a section 'Masses' or 'Atom Type Labels' to it"
@@ -150,7 +150,7 @@ def _document(file: Path) -> Structure | Molecule | None:
 
     if not (match := _DOCUMENT.fullmatch(file.name)):
         return None
-    text = _head(file, None)
+    text = head(file, None)
     if match[1].lower() == "json":
         content = json.loads(text)
     else:
@@ -180,17 +180,17 @@ def _without_classes(content: Any) -> Any:
     return [_without_classes(value) for value in content] if isinstance(content, list) else content
 
 
-def _check_count(file: Path) -> None:
+def check_file(file: Path) -> None:
     """Raise if a file promises more than it can hold: readers make room for it before they look."""
     size = file.stat().st_size
     if size == 0:
         raise _RefusedError("the file is empty, neither ASE nor pymatgen can read it")
     if _LAMMPS.fullmatch(file.name):
-        counts = re.findall(r"^\s*(\d+)\s+atoms\b", _head(file, 65536), re.MULTILINE)
+        counts = re.findall(r"^\s*(\d+)\s+atoms\b", head(file, 65536), re.MULTILINE)
     elif _POSCAR.fullmatch(file.name):
-        counts = re.findall(r"(?<!\S)\d+(?!\S)", "\n".join(_head(file, 65536).splitlines()[3:10]))
+        counts = re.findall(r"(?<!\S)\d+(?!\S)", "\n".join(head(file, 65536).splitlines()[3:10]))
     elif re.fullmatch(rf".*xyz{_PACKED}", file.name, re.IGNORECASE):
-        counts = counts_of_xyz(_head(file, None))
+        counts = counts_of_xyz(head(file, None))
     else:
         return
     check_counts(counts, size)
@@ -212,7 +212,8 @@ def check_counts(counts: list[str], size: int) -> None:
         raise _RefusedError(f"it promises {most:.20} atoms (or columns) in {size} bytes: correct the count")
 
 
-def _head(file: Path, characters: int | None) -> str:
+def head(file: Path, characters: int | None) -> str:
+    """Return the text of a file, unpacked, or so many characters of it."""
     from ase.io.formats import open_with_compression
 
     with open_with_compression(str(file), "rb") as stream:
@@ -220,7 +221,7 @@ def _head(file: Path, characters: int | None) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def _check_order(path: str | Path, atoms: Atoms) -> None:
+def check_order(path: str | Path, atoms: Atoms) -> None:
     """Raise if the occupancies that ASE read from a CIF file are not all 1."""
     occupancy = atoms.info.get("occupancy")
     for site, kinds in occupancy.items() if isinstance(occupancy, dict) else ():

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, build_graph, decode, from_voigt, to_tensor
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, build_graph, decode, to_tensor
+from .ase import shaped
 
 if TYPE_CHECKING:
     from pymatgen.core import IMolecule, IStructure, Molecule, Structure
@@ -56,6 +57,13 @@ def from_pymatgen(
         >>> from_pymatgen(nacl, cutoff=3.0).num_edges
         48
     """
+    from pymatgen.core.structure import SiteCollection
+
+    if not isinstance(structure, SiteCollection):
+        raise TypeError(
+            f"'structure' must be a pymatgen Structure or Molecule (got {type(structure).__name__}): from_ase takes "
+            "ase.Atoms, adapters.read_structure a file"
+        )
     lattice = getattr(structure, "lattice", None)
     given = _species(structure)
     properties = dict(structure.properties)
@@ -70,8 +78,10 @@ def from_pymatgen(
     for name, values in structure.site_properties.items():
         given.update(_site_property(name, values))
     for name, value in properties.items():
-        value = _without_voigt(name, value)
-        given[_key_for(name, value, "graph") or INFO_PREFIX + name] = value
+        if name in TARGETS and to_tensor(value, torch.float64) is not None:
+            given[name] = shaped(name, value, len(structure))
+        else:
+            given[_key_for(name, value, "graph") or INFO_PREFIX + name] = value
     if frame is None:
         frame = given.pop(INFO_PREFIX + "frame") if properties.get("frame") in FRAMES else "cartesian"
     if not extras:
@@ -180,19 +190,10 @@ def _key_for(name: str, value: Any, level: str) -> str | None:
     return name if numbers is not None and numbers.ndim in shapes else None
 
 
-def _without_voigt(name: str, value: Any) -> Any:
-    """Return the Cartesian tensor of one with three or four indices in Voigt's notation, all else as it is."""
-    key = KEYS.get(name)
-    if key is None or key.rank < 3 or not key.voigt:
-        return value
-    numbers = to_tensor(value, torch.float64)
-    if numbers is None or tuple(numbers.shape) != key.voigt_shape:
-        return value
-    return from_voigt(numbers, key.voigt, "pymatgen")
-
-
 def _site_property(name: str, values: Any) -> dict[str, Any]:
     """Return a site property under its name in the graph, numbers as an array and the rest as a list."""
+    if any(hasattr(value, "global_moment") for value in values):  # pymatgen's Magmom, of some sites
+        values = [getattr(value, "global_moment", (0.0, 0.0, value or 0.0)) for value in values]
     numbers = to_tensor(values, torch.float64)
     moves = numbers if name == "selective_dynamics" and numbers is not None and numbers.dtype == torch.bool else None
     if moves is not None and moves.ndim == 2 and (moves == moves[:, :1]).all():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import re
+import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,7 +18,7 @@ import torch
 
 from ..data import frame_of_file, level_of
 from .ase import from_ase
-from .files import check_counts, counts_of_xyz, read_structure, structure_of_document
+from .files import check_counts, check_file, check_order, counts_of_xyz, head, read_structure, structure_of_document
 from .pymatgen import from_pymatgen
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     Item: TypeAlias = Atoms | AnyStructure | str | Path
 
-_SEVERAL = (".extxyz", ".xyz", ".traj", ".db", ".json", ".json.gz")  # files that may hold more than one structure
-_SINGLE = (".cif", ".mcif", ".vasp", ".poscar", ".xsf", ".res", ".cssr")
+_SEVERAL = (".extxyz", ".xyz", ".traj", ".db", ".json", ".cif", ".mcif", ".xsf", ".pdb")  # of structures in one file
+_SINGLE = (".vasp", ".poscar", ".res", ".cssr")
+_PACKED = (".gz", ".bz2", ".xz")
 _POSCAR = ("poscar", "contcar")
 
 
@@ -58,11 +59,12 @@ def open_source(source: str | Path | Sequence[Item] | Source) -> Source:
     """Return the structures in a file or a folder, or those of a list.
 
     Files are extxyz, ASE's trajectories and databases, JSON of pymatgen (one structure, a list, a dictionary by name,
-    or documents with a ``"structure"``), and whatever else ASE or pymatgen reads. Of a folder, and all folders in it,
-    the files with names of structures are taken, in the order of their paths.
+    or documents with a ``"structure"``), and whatever else ASE or pymatgen reads; all structures in a file are taken.
+    Of a folder, and all folders in it, the files with names of structures are taken, in the order of their paths.
 
     Args:
-        source: A path, or a list of ``Atoms``, pymatgen's structures and molecules, and paths.
+        source: A path (``"run.traj@0"`` for one structure of a file), or a list of ``Atoms``, pymatgen's structures and
+            molecules, and paths.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -80,7 +82,7 @@ def open_source(source: str | Path | Sequence[Item] | Source) -> Source:
         return _open(Path(source).expanduser())
     if not isinstance(source, Iterable):
         raise ValueError(f"'source' must be a path or a list of structures (got {type(source).__name__})")
-    return _Memory(list(source))
+    return _of_list(list(source))
 
 
 def as_graph(
@@ -94,22 +96,54 @@ def as_graph(
     return graph
 
 
+def _of_list(items: list[Item]) -> Source:
+    if not items:
+        raise ValueError("'source' is an empty list: give structures")
+    parts: list[Source] = []
+    for is_file, group in groupby(enumerate(items), key=lambda item: isinstance(item[1], str | Path)):
+        members = list(group)
+        if is_file:
+            parts += [_of_item(n, item) for n, item in members]
+        else:
+            parts.append(_Memory([item for _, item in members], members[0][0]))
+    return parts[0] if len(parts) == 1 else _Chain(parts)
+
+
+def _of_item(n: int, item: Any) -> Source:
+    try:
+        return _open(Path(item).expanduser())
+    except (FileNotFoundError, ValueError):  # the entry says it when it is read, and may be left out
+        return _Memory([item], n)
+
+
 def _open(path: Path) -> Source:
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file() and _is_structure(file)]
         if not files:
             raise ValueError(
-                f"{path} holds no structures: files named *{', *'.join((*_SEVERAL, *_SINGLE))}, POSCAR* or CONTCAR* are"
+                f"{path} holds no structures: files named *{', *'.join((*_SEVERAL, *_SINGLE))}, POSCAR*, CONTCAR* or "
+                "XDATCAR* are, packed (.gz, .bz2, .xz) or not"
             )
         return _Chain([_open_file(file) for file in files], path)
+    if not path.exists() and "@" in path.name:
+        return _Single(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file or folder {path}")
     return _open_file(path)
 
 
 def _is_structure(file: Path) -> bool:
+    name = _unpacked(file)
+    known = name.endswith((*_SEVERAL, *_SINGLE)) or name.startswith((*_POSCAR, "xdatcar"))
+    return known and not name.startswith(".")
+
+
+def _unpacked(file: Path) -> str:
+    """Return the name of a file in lower case, without what says that it is packed."""
     name = file.name.lower()
-    return not name.startswith(".") and (name.endswith((*_SEVERAL, *_SINGLE)) or name.startswith(_POSCAR))
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    return name
 
 
 def _open_file(path: Path) -> Source:
@@ -122,11 +156,34 @@ def _open_file(path: Path) -> Source:
         return _json(path)
     if name.endswith((".db", ".aselmdb", ".lmdb")):
         return _Database(path)
+    name = _unpacked(path)
+    if name.endswith((".extxyz", ".xyz", ".cif", ".mcif", ".xsf", ".pdb")) or name.startswith("xdatcar"):
+        return _all_of(path)
     return _Single(path)
+
+
+def _all_of(path: Path) -> Source:
+    """Return all structures in a file of a format that may hold several, or the file alone if ASE sees one or none."""
+    import ase.io
+
+    text = head(path, None)
+    if ".cif" in path.name.lower() and len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) < 2:
+        return _Single(path)  # the most frequent case, and slow to parse
+    try:
+        check_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = ase.io.read(str(path.absolute()), index=":", do_not_split_by_at_sign=True)
+    except Exception:  # parsers raise anything; reading the entry will say what is wrong
+        return _Single(path)
+    return _Several(path, found) if len(found) > 1 else _Single(path)
 
 
 class _File(Source):
     """Structures of one file; ``self._where[n]`` is what the place of each is called."""
+
+    def __getitem__(self, n: int) -> Atoms | AnyStructure:
+        raise NotImplementedError
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -148,6 +205,28 @@ class _Single(_File):
 
     def __getitem__(self, n: int) -> Atoms:
         return read_structure(self.path)
+
+    def digest(self) -> str:
+        if self.path.exists() or "@" not in self.path.name:
+            return super().digest()
+        file, _, index = str(self.path).rpartition("@")
+        return f"{_File(Path(file)).digest()}@{index}"
+
+
+class _Several(_File):
+    """The structures of a file that can only be read as a whole."""
+
+    def __init__(self, path: Path, structures: list[Atoms]) -> None:
+        super().__init__(path)
+        self._structures = structures
+        self._where = [f"frame {n}" for n in range(len(structures))]
+
+    def __getitem__(self, n: int) -> Atoms:
+        atoms = self._structures[n].copy()
+        atoms.calc = self._structures[n].calc
+        atoms.info.setdefault("frame", frame_of_file(self.path))
+        check_order(self._where[n], atoms)
+        return atoms
 
 
 class _Frames(_File):
@@ -248,9 +327,8 @@ class _Documents(_File):
 
 def _json(path: Path) -> Source:
     """Return the structures in a JSON file, of ASE's database or of pymatgen."""
-    text = path.read_bytes()
     try:
-        content = json.loads(gzip.decompress(text) if path.suffix == ".gz" else text)
+        content = json.loads(head(path, None))
     except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from None
     if isinstance(content, dict) and "nextid" in content:
@@ -279,7 +357,7 @@ def _structure_and_labels(document: Any) -> AnyStructure:
 class _Chain(Source):
     """The structures of several files, one after the other."""
 
-    def __init__(self, parts: list[Source], folder: Path) -> None:
+    def __init__(self, parts: list[Source], folder: Path | None = None) -> None:
         self._parts = parts
         self._folder = folder
         self._ends = list(accumulate(len(part) for part in parts))
@@ -302,18 +380,17 @@ class _Chain(Source):
     def digest(self) -> str:
         total = hashlib.blake2b()
         for part in self._parts:
-            name = part.path.relative_to(self._folder) if isinstance(part, _File) else ""
+            name = part.path.relative_to(self._folder) if isinstance(part, _File) and self._folder else ""
             total.update(f"{name} {part.digest()}\n".encode())
         return total.hexdigest()
 
 
 class _Memory(Source):
-    """A list of structures and paths."""
+    """A list of structures, and paths of what cannot be opened, from some place of a longer list on."""
 
-    def __init__(self, items: list[Item]) -> None:
-        if not items:
-            raise ValueError("'source' is an empty list: give structures")
+    def __init__(self, items: list[Item], first: int = 0) -> None:
         self._items = items
+        self._first = first
 
     def __len__(self) -> int:
         return len(self._items)
@@ -324,7 +401,7 @@ class _Memory(Source):
 
     def place(self, n: int) -> str:
         item = self._items[n]
-        return f"item {n}" + (f", {item}" if isinstance(item, str | Path) else "")
+        return f"item {self._first + n}" + (f", {item}" if isinstance(item, str | Path) else "")
 
     def digest(self) -> str:
         total = hashlib.blake2b()

@@ -1,6 +1,6 @@
 """What a structure is: its attributes, its graph, its neighbours, its frame."""
 
-from .arrays import decode, encode, to_numpy, to_tensor
+from .arrays import decode, dtype_of, encode, to_numpy, to_tensor
 from .frame import (
     FRAMES,
     Frame,
@@ -34,6 +34,7 @@ __all__ = [
     "build_graph",
     "cell_map",
     "decode",
+    "dtype_of",
     "edge_vectors",
     "encode",
     "frame_of_file",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .keys import INFO_PREFIX, KEYS, level_of
 
-_DTYPES = {"int": torch.int64, "bool": torch.bool}
+_DTYPES = {"int": torch.int64, "bool": torch.bool, "double": torch.float64}
 
 
 def to_numpy(value: Any, dtype: npt.DTypeLike | None = None) -> np.ndarray:
@@ -54,6 +54,11 @@ def to_tensor(value: Any, dtype: torch.dtype) -> Tensor | None:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
+def dtype_of(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of the graph attribute ``name`` in a graph whose floats have this one."""
+    return _DTYPES.get(KEYS[name].dtype, dtype) if name in KEYS else dtype
+
+
 def encode(name: str, value: Any, dtype: torch.dtype) -> Any:
     """Return ``value`` as the graph attribute ``name``: a tensor where it can be one, with a leading 1 at graph level.
 
@@ -67,11 +72,12 @@ def encode(name: str, value: Any, dtype: torch.dtype) -> Any:
         tensor([-1.5000], dtype=torch.float64)
     """
     as_is = isinstance(value, (str, list, tuple)) and name.startswith(INFO_PREFIX)
-    tensor = None if as_is else to_tensor(value, dtype)
+    dtype = dtype_of(name, dtype)
+    tensor = None if as_is else to_tensor(value, dtype if dtype.is_floating_point else torch.float64)
     if tensor is None:
         return str(value) if isinstance(value, str) else copy.deepcopy(value)
     if name in KEYS:
-        tensor = tensor.to(_DTYPES.get(KEYS[name].dtype, dtype))
+        tensor = tensor.to(dtype)
     return tensor.unsqueeze(0) if level_of(name) == "graph" else tensor
 
 

@@ -90,7 +90,7 @@ def build_graph(
     Example:
         >>> data = build_graph([1, 1], [[0, 0, 0], [0, 0, 0.74]], torch.zeros(3, 3), [False] * 3, energy=-31.7)
         >>> data.edge_index.tolist(), data.energy
-        ([[1, 0], [0, 1]], tensor([-31.7000]))
+        ([[1, 0], [0, 1]], tensor([-31.7000], dtype=torch.float64))
     """
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if not dtype.is_floating_point:

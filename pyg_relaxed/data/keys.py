@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Level = Literal["node", "edge", "graph"]
-Dtype = Literal["float", "int", "bool", "str"]
+Dtype = Literal["float", "double", "int", "bool", "str"]
 Role = Literal["input", "target", "extra"]
 
 
@@ -18,7 +18,8 @@ class Key:
         name: Its name in the :class:`~pyg_relaxed.data.AtomicData`.
         level: What it belongs to. It decides how PyG batches and cuts it, never its name or size.
         shape: Its shape, with ``"N"`` atoms and ``"E"`` edges; graph-level ones start with 1, so that they batch.
-        dtype: ``"float"`` follows the dtype asked for; ``"int"`` is int64; ``"str"`` is text, a list in a batch.
+        dtype: ``"float"`` follows the dtype asked for; ``"double"`` is always float64; ``"int"`` is int64; ``"str"`` is
+            text, a list in a batch.
         doc: What it is, in one line.
         unit: Its unit, empty if it has none.
         irreps: How it turns with the axes (Cartesian components, in the order of its indices), ``"0e"`` if not at all.
@@ -72,10 +73,10 @@ _TABLE = (
     Key("spin", "graph", (1,), "int", "spin multiplicity 2S + 1", role="input"),
     Key("electric_field", "graph", (1, 3), "float", "uniform field it is in", "V/Å", "1o", "input", 1),
     Key("magnetic_field", "graph", (1, 3), "float", "uniform field it is in", "T", "1e", "input", 1, axial=True),
-    # what is known about it (tension is positive, as in ASE: stress = dE/dstrain / V)
-    Key("energy", "graph", (1,), "float", "potential energy", "eV", role="target"),
-    Key("free_energy", "graph", (1,), "float", "energy consistent with the forces", "eV", role="target"),
-    Key("energies", "node", ("N",), "float", "energy per atom", "eV", role="target"),
+    # what is known about it (energies are large, and small differences of them count; tension is positive, as in ASE)
+    Key("energy", "graph", (1,), "double", "potential energy", "eV", role="target"),
+    Key("free_energy", "graph", (1,), "double", "energy consistent with the forces", "eV", role="target"),
+    Key("energies", "node", ("N",), "double", "energy per atom", "eV", role="target"),
     Key("forces", "node", ("N", 3), "float", "-dE/dpos", "eV/Å", "1o", "target", 1),
     Key("stress", "graph", (1, 3, 3), "float", "dE/dstrain / V", "eV/Å^3", _RANK_2, "target", 2, voigt="stress"),
     Key("dipole", "graph", (1, 3), "float", "dipole moment", "e·Å", "1o", "target", 1),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..checks import check_cell, check_cutoff, check_distances, check_images, check_positions
+from ..checks import check_boxes, check_cell, check_cutoff, check_distances, check_images, check_positions
 from .arrays import to_numpy
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def neighbour_list(
     check_cutoff(cutoff)
     points, boxes, periodic = to_numpy(pos, np.float64), to_numpy(cell, np.float64), to_numpy(pbc, bool)
     check_positions(points)
+    check_boxes(boxes, periodic)
     device = pos.device if isinstance(pos, Tensor) else torch.device("cpu")
     if batch is None:
         return _search(points, boxes.reshape(3, 3), periodic.reshape(3), cutoff, device)

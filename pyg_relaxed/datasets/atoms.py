@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import importlib.metadata
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,9 +16,10 @@ from torch_geometric.data import Data, Dataset
 
 from ..adapters.sources import Source, as_graph, open_source
 from ..checks import check_cutoff
-from ..data import KEYS, TARGETS, AtomicData, pack
+from ..data import KEYS, TARGETS, AtomicData, dtype_of, pack
+from .described import described
 from .splits import composition, prototype, split_groups
-from .statistics import Statistics, statistics, summarize
+from .statistics import OPTIONAL, Statistics, statistics, summarize
 from .store import GraphStore, Row
 
 if TYPE_CHECKING:
@@ -44,15 +44,17 @@ class AtomsDataset(Dataset):
         in_memory (bool, optional): Hold all graphs in memory, as PyG's :class:`InMemoryDataset` does; otherwise each is
             read from ``root`` when it is asked for, as :class:`OnDiskDataset` does. (default: :obj:`True`)
         labels (sequence of str, optional): The labels that graphs shall have, such as ``("energy", "forces")``, and no
-            others: none found is an error; structures that lack one get NaN, so that graphs batch.
-            (default: :obj:`None`, whatever labels each structure has)
+            others: none found is an error. Structures that lack one get NaN, so that graphs batch.
+            (default: :obj:`None`, all that some structure has)
         on_error (str, optional): What an entry does that cannot be read: ``"raise"`` an error that names it, or
             ``"skip"``, then a warning counts them at the end and :attr:`failures` lists them.
             (default: :obj:`"raise"`)
         frame (str, optional): Where the axes come from; :obj:`None` asks each structure. (default: :obj:`None`)
-        dtype (torch.dtype, optional): Of every float. (default: :obj:`None`, that of torch)
+        dtype (torch.dtype, optional): Of every float but energies, which are float64.
+            (default: :obj:`None`, that of torch)
         extras (bool, optional): Also carry what is neither input nor label: ``site_*``, ``info_*``, tags, masses and so
-            on, which seldom batch. (default: :obj:`False`)
+            on, which seldom batch. Charges, fields, initial magnetic moments and fixed atoms are always carried: zero,
+            or not fixed, for structures that do not say. (default: :obj:`False`)
         num_workers (int, optional): Processes that process. (default: :obj:`None`, one for each core from 1,000
             entries on)
         progress (bool, optional): Show a bar. (default: :obj:`True`)
@@ -116,6 +118,9 @@ class AtomsDataset(Dataset):
         rows = self._store.rows()
         self.failures = [row for row in rows if row.reason is not None]
         self._rows = [row for row in rows if row.summary is not None]
+        summaries = [row.summary for row in self._rows if row.summary is not None]
+        self._inputs = {name for summary in summaries for name in summary["inputs"]}
+        self._found = {name for summary in summaries for name in summary["labels"]}
         self._graphs: list[AtomicData] | None = None
         if in_memory:
             self._graphs = [self._store.graph(row.number) for row in self._rows]
@@ -136,14 +141,16 @@ class AtomsDataset(Dataset):
         """Return a graph, counted among those of all parts."""
         row = self._rows[idx]
         data = self._store.graph(row.number) if self._graphs is None else copy.copy(self._graphs[idx])
-        if self.labels is None:
-            return data
+        labels = self._found if self.labels is None else self.labels
         for name in TARGETS:
-            if name in data and name not in self.labels:
+            if name in data and name not in labels:
                 del data[name]
-            elif name in self.labels and name not in data:
+        missing = dict.fromkeys((name for name in TARGETS if name in labels), torch.nan)
+        missing |= {name: value for name, value in OPTIONAL.items() if name in self._inputs}
+        for name, value in missing.items():
+            if name not in data:
                 shape = [data.num_nodes if n == "N" else int(n) for n in KEYS[name].shape]
-                data[name] = torch.full(shape, torch.nan, dtype=self.dtype)
+                data[name] = torch.full(shape, value, dtype=dtype_of(name, self.dtype))
         return data
 
     def place(self, idx: int) -> str:
@@ -255,7 +262,7 @@ class _Work(torch.utils.data.Dataset):
                 data: Data = as_graph(self.source[number], *self.arguments)
             *_, extras = self.arguments
             for name in () if extras else data.keys():
-                if name in KEYS and KEYS[name].role == "extra":
+                if name in KEYS and KEYS[name].role == "extra" and name not in OPTIONAL:
                     del data[name]
             if self.pre_filter is not None and not self.pre_filter(data):
                 return Row(number, place, None, None, None)
@@ -267,16 +274,9 @@ class _Work(torch.utils.data.Dataset):
 
     def digest(self) -> str:
         """Return a hash of all that the graphs depend on."""
-        callables = [_described(f) for f in (self.pre_transform, self.pre_filter)]
+        callables = [described(f) for f in (self.pre_transform, self.pre_filter)]
         version = importlib.metadata.version("pyg-relaxed")
         return hashlib.blake2b(repr((version, self.source.digest(), self.arguments, callables)).encode()).hexdigest()
-
-
-def _described(function: Any) -> str:
-    """Return what tells a callable from others, without its address."""
-    code = getattr(function, "__code__", None)
-    body = "" if code is None else (code.co_code, code.co_names, code.co_consts)
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{function!r} {body}")
 
 
 def _file(root: Path, work: _Work) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from torch_geometric.data import Data
 
 from ..data import TARGETS, to_numpy
+
+# What some structures of a set may have and others not, and what it is for those: so that graphs batch.
+OPTIONAL: Final = {"charge": 0.0, "electric_field": 0.0, "magnetic_field": 0.0, "initial_magmoms": 0.0, "fixed": False}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def summarize(data: Data) -> dict[str, Any]:
         "num_atoms": data.num_nodes,
         "num_edges": data.num_edges,
         "labels": labels,
+        "inputs": [name for name in OPTIONAL if name in data],
         "energy": targets["energy"].item() if "energy" in labels else None,
         "forces": [len(forces), float((forces**2).sum())],
     }

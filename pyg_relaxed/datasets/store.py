@@ -48,12 +48,22 @@ class GraphStore:
                 Path(name).unlink(missing_ok=True)
 
     def open(self) -> set[int]:
-        """Make the file if it is missing, and return the entries that are done."""
+        """Make the file if it is missing, and return the entries that are done.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         connection = self._connection()
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS rows"
-            " (number INTEGER PRIMARY KEY, place TEXT, graph BLOB, summary TEXT, reason TEXT)"
-        )
+        try:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS rows"
+                " (number INTEGER PRIMARY KEY, place TEXT, graph BLOB, summary TEXT, reason TEXT)"
+            )
+            ((state,),) = connection.execute("PRAGMA quick_check(1)")
+            if state != "ok":
+                raise sqlite3.DatabaseError(state)
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is damaged ({error}): delete it, or give force_reload=True") from None
         return {number for (number,) in connection.execute("SELECT number FROM rows")}
 
     def begin(self) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from ..checks import check_species
+from ..checks import check_reach, check_species
 from ..compat import o3
 from ..o3.constants import ExactConstants
 from ..o3.contraction import clebsch_gordan
@@ -89,6 +89,7 @@ class RelaxedDistortion(ExactConstants):
         """Return displacements and strain."""
         check_species(data.z, self.species)
         check_axes(self, data)
+        check_reach(data.get("cutoff"), self.network.cutoff)
         batch = data.get("batch")
         batch = torch.zeros_like(data.z) if batch is None else batch
         one_hot = (data.z[:, None] == self.species).to(data.pos.dtype)

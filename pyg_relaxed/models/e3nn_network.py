@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from ..checks import check_edge_vec, check_features, parse_irreps
+from ..checks import check_edge_vec, check_features, check_reach, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import EdgeEmbedding, RelaxedInteraction
@@ -199,6 +199,7 @@ class RelaxedE3NN(torch.nn.Module):
             if data.x is None or ("edge_vec" not in data and data.pos is None):
                 raise ValueError(f"the graph needs 'x' and 'pos' or 'edge_vec' (it has {', '.join(data.keys())})")
             check_axes(self, data)
+            check_reach(data.get("cutoff"), self.cutoff)
             x, edge_index, batch, u, field = data.x, data.edge_index, *map(data.get, ("batch", "u", "field"))
             edge_vec = data.edge_vec if "edge_vec" in data else edge_vectors(data)
         if edge_index is None or edge_vec is None:

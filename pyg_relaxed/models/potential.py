@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from ..checks import check_species, parse_irreps
+from ..checks import check_reach, check_species, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import PairRepulsion
@@ -188,6 +188,7 @@ class RelaxedPotential(ExactConstants):
         """Return all that is asked for, and the dipole moments (also of crystals) where there is an electric field."""
         check_species(data.z, self.species)
         check_axes(self, data)
+        check_reach(data.get("cutoff"), self.cutoff)
         batch = data.get("batch")
         batch = torch.zeros_like(data.z) if batch is None else batch
         B = data.num_graphs if isinstance(data, Batch) else 1

@@ -4,7 +4,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from ase.build import fcc111
+from ase.build import bulk, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pymatgen.analysis.elasticity import ElasticTensor
 from pymatgen.analysis.piezo import PiezoTensor
 from pymatgen.core import DummySpecies, Element, IMolecule, IStructure, Lattice, Molecule, Species, Structure
+from pymatgen.electronic_structure.core import Magmom
 from torch_geometric.data import Batch
 
 from pyg_relaxed.adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
@@ -131,9 +132,39 @@ def test_tensors_in_voigts_notation():
     again = from_pymatgen(to_pymatgen(data), dtype=F64)
     assert torch.equal(again.elastic_tensor, data.elastic_tensor)
     assert torch.equal(again.piezoelectric_tensor, data.piezoelectric_tensor)
-    six = from_pymatgen(Structure(4 * np.eye(3), ["H"], [[0, 0, 0]], properties={"elastic_tensor": e.tolist()}))
-    assert "elastic_tensor" not in six  # no tensor of four indices: kept as it is
-    assert six.info_elastic_tensor == e.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("stress", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [[[1, 6, 5], [6, 2, 4], [5, 4, 3]]]),
+        ("forces", [[0.0, 0.0, 1.0]], [[0, 0, 1]]),
+        ("energy", "unknown", None),
+        ("stress", np.zeros((3, 6)).tolist(), r"'stress' must have shape \(3, 3\)"),
+        ("elastic_tensor", np.zeros((3, 6)).tolist(), "'elastic_tensor' must have shape"),
+    ],
+)
+def test_labels_are_read_in_their_shapes_or_refused(name, value, expected):
+    structure = Structure(4 * np.eye(3), ["H"], [[0, 0, 0]], properties={name: value})
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            from_pymatgen(structure)
+    elif expected is None:
+        assert from_pymatgen(structure)[f"info_{name}"] == value
+    else:
+        assert from_pymatgen(structure)[name].tolist() == expected
+
+
+def test_magnetic_moments_as_objects():
+    structure = Structure(4 * np.eye(3), ["Fe", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    structure.add_site_property("magmom", [Magmom([0.0, 1.0, 2.0]), Magmom(0.5)])
+    data = from_pymatgen(structure)
+    torch.testing.assert_close(data.initial_magmoms, torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.5]]))
+
+
+def test_other_objects_are_refused():
+    with pytest.raises(TypeError, match=r"'structure' must be a pymatgen Structure or Molecule \(got Atoms"):
+        from_pymatgen(bulk("Cu"))
 
 
 def test_ase_through_pymatgen():

@@ -121,8 +121,13 @@ def test_build_graph_shapes_dtypes_units():
         key = KEYS[name]
         sizes = {"N": 3, "E": graph.num_edges}
         assert tuple(graph[name].shape) == tuple(sizes.get(n, n) for n in key.shape)
-        assert graph[name].dtype == {"float": torch.float64, "int": torch.int64, "bool": torch.bool}[key.dtype]
+        assert graph[name].dtype == {"int": torch.int64, "bool": torch.bool}.get(key.dtype, torch.float64)
     assert build_graph([1], np.zeros((1, 3)), np.zeros((3, 3)), [False] * 3).pos.dtype == torch.get_default_dtype()
+
+
+def test_energies_keep_their_digits():
+    graph = build_graph([1], np.zeros((1, 3)), np.zeros((3, 3)), [False] * 3, dtype=torch.float32, energy=-40123.456789)
+    assert graph.energy.tolist() == [-40123.456789]
 
 
 def test_build_graph_shares_nothing():

@@ -1,5 +1,6 @@
 """Data sets of structures: every source, the cache, what goes wrong, labels, parts."""
 
+import functools
 import json
 import os
 import shutil
@@ -16,10 +17,11 @@ import torch
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.db import connect
 from pymatgen.core import Molecule, Structure
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import BaseTransform
+from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_relaxed import from_ase, structures
 from pyg_relaxed.adapters import open_source
@@ -203,6 +205,66 @@ def test_whatever_changes_is_processed_anew(tmp_path):
     assert len(list(root.iterdir())) == 5
 
 
+class Scale(BaseTransform):
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, data):
+        data.info_factor = self.factor
+        return data
+
+
+def closure(factor):
+    return lambda data: Scale(factor)(data)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Scale,
+        closure,
+        lambda k: lambda data, k=k: Scale(k)(data),
+        lambda k: functools.partial(lambda factor, data: Scale(factor)(data), k),
+        lambda k: Compose([closure(k)]),
+        lambda k: Scale(k).forward,
+    ],
+)
+def test_what_a_transform_holds_counts(make, tmp_path):
+    """PyG's transforms do not say in their names what they are made with."""
+    for factor in (1.0, 2.0, 1.0):
+        (graph,) = dataset([bulk("Cu")], root=tmp_path, pre_transform=make(factor))
+        assert graph.info_factor == factor
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b"x" * 9000])
+def test_a_damaged_file_is_named(damage, tmp_path):
+    dataset(labelled(), root=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match=rf"{file.name} is damaged .*force_reload=True"):
+        dataset(labelled(), root=tmp_path)
+    assert len(dataset(labelled(), root=tmp_path, force_reload=True)) == 6
+
+
+@pytest.mark.parametrize(
+    "name", ["a.extxyz", "a.xyz", "a.traj", "a.db", "a.cif", "XDATCAR", "a.xsf", "a.pdb", "a.xyz.gz"]
+)
+def test_all_structures_of_a_file_are_taken(name, tmp_path):
+    frames = [bulk("Cu", cubic=True) for _ in range(3)]
+    for n, atoms in enumerate(frames):
+        atoms.positions[1, 2] += 0.05 * n
+    text = "vasp-xdatcar" if name == "XDATCAR" else None
+    ase.io.write(tmp_path / name, frames, format="extxyz" if name.endswith("gz") else text)
+    for source in (tmp_path / name, tmp_path, [tmp_path / name, bulk("Au")]):
+        found = dataset(source)
+        assert len(found) == 3 + isinstance(source, list)
+        heights = [graph.pos[1, 2].item() - frames[0].positions[1, 2] for graph in found[:3]]
+        np.testing.assert_allclose(heights, [0.0, 0.05, 0.1], atol=2e-3)
+    (first,) = dataset(f"{tmp_path / name}@0") if name in ("a.extxyz", "a.cif") else [None]
+    assert first is None or first.num_nodes == 4
+
+
 def test_graphs_on_disk_are_no_pickles(tmp_path):
     dataset(labelled(1), root=tmp_path)
     (file,) = tmp_path.iterdir()
@@ -250,7 +312,7 @@ def test_killed_in_between_it_goes_on_where_it_was(tmp_path):
     assert len(lines(tmp_path / "log")) < 30
     log = next((tmp_path / "processed").glob("*-wal"))
     shutil.copytree(tmp_path / "processed", tmp_path / "copy")
-    resumed = dataset(labelled(30), root=tmp_path / "processed", pre_transform=Logged(tmp_path / "log"))
+    resumed = dataset(labelled(30), root=tmp_path / "processed", pre_transform=Logged(tmp_path / "log", 0.05))
     whole = dataset(labelled(30), root=tmp_path / "whole", pre_transform=Logged(tmp_path / "other"))
     assert_equal(list(resumed), list(whole))
     # The one in the works when the process was killed was never finished.
@@ -336,6 +398,26 @@ def test_labels_that_some_lack_are_nan_and_batch():
     assert batch.energy.isnan().tolist() == [False, False, True, True]
     assert batch.forces.isnan().any(dim=1).sum() == 1 + 3
     assert "stress" not in batch
+
+
+def test_labels_of_some_structures_batch_in_any_order():
+    for source in ([bulk("Cu"), *labelled(1)], [*labelled(1), bulk("Cu")]):
+        batch = next(iter(DataLoader(dataset(source), batch_size=2)))
+        assert batch.energy.isnan().sum() == 1
+        assert batch.energy.dtype == torch.float64
+
+
+def test_inputs_of_some_structures_are_zero_for_the_others():
+    ion, fixed = molecule("OH"), molecule("H2O")
+    ion.info["charge"] = -1
+    fixed.set_constraint(FixAtoms([0]))
+    fixed.info["electric_field"] = [0.0, 0.0, 0.1]
+    for source in ([ion, fixed], [fixed, ion]):
+        batch = next(iter(DataLoader(dataset(source), batch_size=2)))
+        order = [source.index(ion), source.index(fixed)]
+        assert batch.charge[order].tolist() == [-1.0, 0.0]
+        assert batch.electric_field[order].tolist() == [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1]]
+        assert batch.fixed.any(dim=1).sum() == 1
 
 
 def test_what_is_neither_input_nor_label_is_carried_on_request():

@@ -215,7 +215,7 @@ def test_charges_add_up_and_make_the_dipole():
 
 
 def test_repulsion_keeps_atoms_apart():
-    with_it, without = (RelaxedPotential([1], 5.0, irreps_hidden="2x0e", repulsion=r).eval() for r in (True, False))
+    with_it, without = (RelaxedPotential([1], CUTOFF, irreps_hidden="2x0e", repulsion=r).eval() for r in (True, False))
     without.load_state_dict(with_it.state_dict())
     near, far = (Atoms("H2", [[0, 0, 0], [0, 0, d]]) for d in (0.05, 0.7))
     difference = [energy(with_it, atoms) - energy(without, atoms) for atoms in (near, far)]
