@@ -11,14 +11,17 @@ from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
 
 if TYPE_CHECKING:
-    from . import datasets, report, structures, symmetry, transforms
+    from . import calculators, datasets, report, structures, symmetry, transforms
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
+    from .calculators import RelaxedCalculator
     from .discovery import discover
 
 __version__ = "0.1.0"
 
 # Imported on first use: what they need is heavy, or not needed by layers.
 _LAZY = {
+    "RelaxedCalculator": "calculators",
+    "calculators": "calculators",
     "datasets": "datasets",
     "discover": "discovery",
     "from_ase": "adapters",
@@ -32,7 +35,9 @@ _LAZY = {
 }
 
 __all__ = [
+    "RelaxedCalculator",
     "RelaxedWeights",
+    "calculators",
     "data",
     "datasets",
     "discover",

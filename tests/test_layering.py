@@ -29,6 +29,7 @@ ALLOWED = {
     "surgery": BOTTOM | {"o3"},
     "optim": BOTTOM | {"o3", "surgery"},
     "io": BOTTOM | {"models", "data"},
+    "calculators": BOTTOM | {"data", "models", "io"},
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
     "cli": BOTTOM | {"adapters", "discovery", "report", ""},

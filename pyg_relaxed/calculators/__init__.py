@@ -1,0 +1,5 @@
+"""Models as calculators of ASE."""
+
+from .ase import RelaxedCalculator
+
+__all__ = ["RelaxedCalculator"]
