@@ -154,7 +154,8 @@ class RelaxedPotential(ExactConstants):
         asked = [data.pos, data.get("cell"), *(data.get(name) for name in self.fields)]
         is_followed = self.training or any(t is not None and t.requires_grad for t in asked)
         is_followed = is_followed and torch.is_grad_enabled()
-        out, _ = self._evaluate(data, is_followed)
+        with torch.inference_mode(False):  # forces are derivatives there too
+            out, _ = self._evaluate(data, is_followed)
         return out if is_followed else {name: value.detach() for name, value in out.items()}
 
     def response(self, data: Data) -> dict[str, Tensor]:

@@ -184,9 +184,10 @@ def test_evaluation_holds_no_graph_and_training_does():
     model, data = potential(), graph(system(3, (True,) * 3))
     for value in model(data).values():
         assert not value.requires_grad
-    with torch.no_grad():
-        forces = model(data)["forces"]
-    torch.testing.assert_close(forces, model(data)["forces"], rtol=0, atol=0)
+    for off in (torch.no_grad, torch.inference_mode):
+        with off():
+            forces = model(data)["forces"]
+        torch.testing.assert_close(forces, model(data)["forces"], rtol=0, atol=0)
     model.train()
     model(data)["forces"].square().sum().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "readout" in name)
