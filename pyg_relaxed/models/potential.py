@@ -212,12 +212,12 @@ class RelaxedPotential(ExactConstants):
         if volume is not None:
             virial = torch.einsum("ea,eb->eab", gradient, edge_vec)
             virial = virial.new_zeros(B, 3, 3).index_add(0, batch[target], virial)
-            out["stress"] = virial / volume.view(-1, 1, 1)
+            out["stress"] = _per_volume(virial, volume.view(-1, 1, 1))
         if moment is not None:
             if (is_open := _is_open(data, B)).any():
                 out["dipole"] = moment.masked_fill(~is_open.unsqueeze(1), float("nan"))
             if volume is not None:
-                out["polarization"] = moment / volume.unsqueeze(1)
+                out["polarization"] = _per_volume(moment, volume.unsqueeze(1))
         return out, moment
 
     def _field(self, data: Data, name: str, B: int) -> Tensor:
@@ -257,6 +257,12 @@ class RelaxedPotential(ExactConstants):
 
 def _followed(t: Tensor) -> Tensor:
     return t if t.requires_grad else t.detach().requires_grad_()
+
+
+def _per_volume(t: Tensor, volume: Tensor) -> Tensor:
+    """Return t per volume, NaN where there is none: not by dividing by NaN, which all gradients would become."""
+    is_missing = volume.isnan()
+    return (t / volume.masked_fill(is_missing, 1.0)).masked_fill(is_missing, float("nan"))
 
 
 def _share(total: Tensor, charges: Tensor, batch: Tensor) -> Tensor:

@@ -151,6 +151,16 @@ def test_a_batch_is_its_structures():
                 assert batch[name][n].isnan().all()
 
 
+def test_structures_without_a_volume_leave_the_gradients_of_others_alone():
+    model = potential().train()
+    out = model(Batch.from_data_list([graph(system(3, (True,) * 3)), graph(molecule("H2O"))]))
+    stress = out["stress"]
+    stress[~stress.isnan()].square().sum().backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
 def test_what_has_no_volume_has_no_stress():
     model = RelaxedPotential(["H", "O", "Cu"], irreps_hidden="4x0e", num_layers=1).eval()
     slab = fcc111("Cu", (1, 1, 2), vacuum=None)
