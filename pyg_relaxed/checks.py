@@ -244,10 +244,8 @@ def check_images(num_atoms: int, cell: np.ndarray, widths: Sequence[float], pbc:
     Raises:
         ValueError: If they would.
     """
-    along, across = (
-        [w for w, p in zip(widths, pbc, strict=True) if p],
-        [w for w, p in zip(widths, pbc, strict=True) if not p],
-    )
+    along = [width for width, periodic in zip(widths, pbc, strict=True) if periodic]
+    across = [width for width, periodic in zip(widths, pbc, strict=True) if not periodic]
     images = math.prod(2 * math.ceil(cutoff / width) + 1 for width in along)
     rows = cell[pbc]
     volume = math.sqrt(np.linalg.det(rows @ rows.T)) * math.prod(width + 1.4 * cutoff for width in across)

@@ -179,8 +179,6 @@ def shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise ValueError(f"'{name}' must be numbers (got {value!r}): correct it, or give it another name")
     expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
-    if key.name == "stress" and array.shape == (6,):
-        return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
     if key.voigt and array.shape == key.voigt_shape:
         return from_voigt(array, key.voigt, "ase")
     if array.size == math.prod(expected):

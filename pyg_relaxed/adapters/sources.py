@@ -166,8 +166,7 @@ def _all_of(path: Path) -> Source:
     """Return all structures in a file of a format that may hold several, or the file alone if ASE sees one or none."""
     import ase.io
 
-    text = head(path, None)
-    if ".cif" in path.name.lower() and len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) < 2:
+    if ".cif" in path.name.lower() and len(re.findall(r"^data_", head(path, None), re.MULTILINE | re.IGNORECASE)) < 2:
         return _Single(path)  # the most frequent case, and slow to parse
     try:
         check_file(path)

@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from torch import Tensor
 
-from ..data import AtomicData, SkinNeighbourList, encode, to_numpy
+from ..data import AtomicData, SkinNeighbourList, encode, to_numpy, to_voigt
 from ..io import load
 from ..models import RelaxedPotential
 from ..models.potential import ELECTRIC
@@ -127,8 +126,7 @@ class RelaxedCalculator(Calculator):
             self.results["dipole"] = means["dipole"][0]
         if "stress" in means:
             tensor = means["stress"][0]
-            symmetric = (tensor + tensor.T) / 2
-            self.results["stress"] = symmetric[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+            self.results["stress"] = to_voigt((tensor + tensor.T) / 2, "stress", "ase")
             self.results["stress_tensor"] = tensor
         if len(outputs) > 1:
             self.results["energy_std"] = float(stacked["energy"].std(dim=0))
@@ -142,13 +140,8 @@ class RelaxedCalculator(Calculator):
         frame = atoms.info.get("frame", "cartesian")
         values: dict[str, Any] = {"z": atoms.numbers, "pos": atoms.positions, "cell": atoms.cell.array}
         values |= {"pbc": atoms.pbc, "cutoff": self.models[0].cutoff, "frame": frame}
-        for name in self._info_read:
-            if name in atoms.info:
-                values[name] = atoms.info[name]
+        values |= {name: atoms.info[name] for name in self._info_read if name in atoms.info}
         tensors = {name: encode(name, value, parameter.dtype) for name, value in values.items()}
-        for name, irreps in self.models[0].fields.items():
-            if isinstance(tensors.get(name), Tensor):  # names that the table of keys does not know
-                tensors[name] = tensors[name].reshape(1, -1) if tensors[name].numel() == irreps.dim else tensors[name]
         graph: AtomicData = AtomicData(edge_index=edge_index, edge_cell_shift=shift, **tensors).to(parameter.device)
         return graph
 

@@ -53,18 +53,14 @@ class GraphStore:
         Raises:
             ValueError: If the file is damaged.
         """
-        connection = self._connection()
         try:
-            connection.execute(
+            self._connection().execute(
                 "CREATE TABLE IF NOT EXISTS rows"
                 " (number INTEGER PRIMARY KEY, place TEXT, graph BLOB, summary TEXT, reason TEXT)"
             )
-            ((state,),) = connection.execute("PRAGMA quick_check(1)")
-            if state != "ok":
-                raise sqlite3.DatabaseError(state)
+            return {number for (number,) in self._connection().execute("SELECT number FROM rows")}
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.path} is damaged ({error}): delete it, or give force_reload=True") from None
-        return {number for (number,) in connection.execute("SELECT number FROM rows")}
 
     def begin(self) -> None:
         """Prepare to write rows."""

@@ -10,11 +10,10 @@ from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
 from ..checks import check_reach, check_species
-from ..compat import o3
-from ..o3.constants import ExactConstants
 from ..o3.contraction import clebsch_gordan
 from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
+from .on_network import OnNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
 
 
-class RelaxedDistortion(ExactConstants):
+class RelaxedDistortion(OnNetwork):
     """Displacements and strain of a crystal from its species and positions.
 
     Args:
@@ -43,8 +42,6 @@ class RelaxedDistortion(ExactConstants):
     """
 
     change_of_basis: Tensor
-    species: Tensor
-    strict_frame = False
 
     def __init__(
         self,
@@ -62,11 +59,7 @@ class RelaxedDistortion(ExactConstants):
         self.strain_scale = strain_scale
         self.network = RelaxedE3NN(f"{len(species)}x0e", "1o+0e+2e", irreps_hidden, irreps_theta, **kwargs)
         self.config: dict[str, Any] = {
-            **{
-                k: v
-                for k, v in self.network.config.items()
-                if k not in ("irreps_in", "irreps_out", "irreps_global", "pool")
-            },
+            **self._network_config(),
             "species": species,
             "displacement_scale": displacement_scale,
             "strain_scale": strain_scale,
@@ -75,15 +68,6 @@ class RelaxedDistortion(ExactConstants):
         basis = torch.cat([clebsch_gordan(1, 1, l) / (2 * l + 1) ** 0.5 for l in (0, 2)], dim=2)
         basis = basis * torch.tensor([1.0] + [5.0**0.5] * 5, dtype=torch.float64)
         self.register_constant("change_of_basis", basis)
-
-    @property
-    def irreps_theta(self) -> o3.Irreps | None:
-        """Irreps of theta, :obj:`None` for the strict network."""
-        return self.network.irreps_theta
-
-    def reset_parameters(self) -> None:
-        """Draw new weights and return theta to its equivariant starting point."""
-        self.network.reset_parameters()
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return displacements and strain."""

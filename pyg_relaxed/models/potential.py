@@ -14,9 +14,9 @@ from ..checks import check_reach, check_species, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import PairRepulsion
-from ..o3.constants import ExactConstants
 from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
+from .on_network import OnNetwork
 from .species import atomic_numbers, covalent_radii, for_each
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ELECTRIC = "electric_field"
 
 
-class RelaxedPotential(ExactConstants):
+class RelaxedPotential(OnNetwork):
     r"""Energy, forces and stress of molecules and crystals.
 
     .. math::
@@ -86,10 +86,8 @@ class RelaxedPotential(ExactConstants):
         {'energy': (1,), 'energies': (3,), 'forces': (3, 3)}
     """
 
-    species: Tensor
     scale: Tensor
     shift: Tensor
-    strict_frame = False
 
     def __init__(
         self,
@@ -129,9 +127,8 @@ class RelaxedPotential(ExactConstants):
         )
         self.repulsion = PairRepulsion(numbers, covalent_radii(numbers)) if repulsion else None
         self.charges = charges
-        chosen = ("irreps_in", "irreps_out", "irreps_global", "irreps_field", "pool", "trim_last")
         self.config: dict[str, Any] = {
-            **{name: value for name, value in self.network.config.items() if name not in chosen},
+            **self._network_config("irreps_field", "trim_last"),
             "species": numbers,
             "energy_scale": dict(zip(map(str, numbers), scales, strict=True)),
             "energy_shift": dict(zip(map(str, numbers), shifts, strict=True)),
@@ -139,15 +136,6 @@ class RelaxedPotential(ExactConstants):
             "charges": charges,
             "fields": {name: str(irreps) for name, irreps in self.fields.items()},
         }
-
-    @property
-    def irreps_theta(self) -> o3.Irreps | None:
-        """Irreps of theta, :obj:`None` for the strict model."""
-        return self.network.irreps_theta
-
-    def reset_parameters(self) -> None:
-        """Draw new weights and return theta to its equivariant starting point."""
-        self.network.reset_parameters()
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces and, for crystals, stress."""

@@ -88,7 +88,6 @@ class Radial(ExactConstants):
 
     def network(self, length: Tensor, edge_attr: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """Return inputs ``[E, num_basis + edge_dim]`` and matrices of the :func:`perceptron` that gives the weights."""
-        # At zero length the Bessel functions are 0 / 0.
         # At zero length, where tables begin, the Bessel functions are 0 / 0.
         length = length.clamp(min=1e-9 * self.cutoff).unsqueeze(1)
         basis = torch.sin(length * self.wave_numbers) / length
