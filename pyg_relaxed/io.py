@@ -14,10 +14,11 @@ from safetensors.torch import save as serialize
 
 from .compat import default_dtype, e3nn, o3
 from .data.frame import check_frame
-from .models import RelaxedDistortion, RelaxedE3NN, RelaxedPotential
+from .models import RelaxedDistortion, RelaxedE3NN, RelaxedPotential, RelaxedTensor
 
 SCHEMA = 2  # 1 had the constants of e3nn's gate among the tensors
-MODELS = {cls.__name__: cls for cls in (RelaxedDistortion, RelaxedE3NN, RelaxedPotential)}  # the closed list
+_CLOSED_LIST = (RelaxedDistortion, RelaxedE3NN, RelaxedPotential, RelaxedTensor)
+MODELS = {cls.__name__: cls for cls in _CLOSED_LIST}
 UNITS = {"length": "Å", "energy": "eV"}
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)

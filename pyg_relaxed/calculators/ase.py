@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ..data import AtomicData, SkinNeighbourList, encode, to_numpy, to_voigt
 from ..io import load
-from ..models import RelaxedPotential
+from ..models import Ensemble, RelaxedPotential
 from ..models.potential import ELECTRIC
 
 
@@ -70,6 +70,7 @@ class RelaxedCalculator(Calculator):
             if (one.cutoff, one.fields) != (models[0].cutoff, models[0].fields):
                 raise ValueError("the models differ in cutoff or fields: they are no ensemble")
         self.models = [one.to(device=device, dtype=dtype).eval() for one in models]
+        self._ensemble = Ensemble(self.models)
         first = self.models[0]
         self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
         self.implemented_properties += ["charges"] * first.charges
@@ -114,11 +115,7 @@ class RelaxedCalculator(Calculator):
             return  # what is not there now, such as the stress of a molecule, is not there
         super().calculate(atoms, list(properties), list(system_changes))
         self._info = {name: copy.deepcopy(self.atoms.info.get(name)) for name in self._info_read}
-        data = self._graph(self.atoms)
-        outputs = [model(data) for model in self.models]
-        names = [name for name in outputs[0] if all(name in out for out in outputs)]
-        stacked = {name: torch.stack([out[name].double() for out in outputs]).cpu() for name in names}
-        means = {name: value.mean(dim=0).numpy() for name, value in stacked.items()}
+        means = {name: value.cpu().numpy() for name, value in self._ensemble(self._graph(self.atoms)).items()}
         energy = float(means["energy"][0])
         self.results: dict[str, Any] = {"energy": energy, "free_energy": energy}
         self.results |= {name: means[name] for name in ("energies", "forces", "charges") if name in means}
@@ -128,11 +125,10 @@ class RelaxedCalculator(Calculator):
             tensor = means["stress"][0]
             self.results["stress"] = to_voigt((tensor + tensor.T) / 2, "stress", "ase")
             self.results["stress_tensor"] = tensor
-        if len(outputs) > 1:
-            self.results["energy_std"] = float(stacked["energy"].std(dim=0))
-            self.results["forces_std"] = stacked["forces"].std(dim=0).numpy()
-            if "stress" in stacked:
-                self.results["stress_std"] = stacked["stress"].std(dim=0)[0].numpy()
+        if "energy_std" in means:
+            self.results |= {"energy_std": float(means["energy_std"][0]), "forces_std": means["forces_std"]}
+        if "stress_std" in means:
+            self.results["stress_std"] = means["stress_std"][0]
 
     def _graph(self, atoms: Atoms) -> AtomicData:
         parameter = next(self.models[0].parameters())

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from ..checks import check_reach, check_species
 from ..o3.contraction import clebsch_gordan
-from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
 from .on_network import OnNetwork
 
@@ -53,6 +51,7 @@ class RelaxedDistortion(OnNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__()
+        self._set_fields(None)
         species = sorted({int(z) for z in species})
         self.register_buffer("species", torch.tensor(species), persistent=False)
         self.displacement_scale = displacement_scale
@@ -71,13 +70,8 @@ class RelaxedDistortion(OnNetwork):
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return displacements and strain."""
-        check_species(data.z, self.species)
-        check_axes(self, data)
-        check_reach(data.get("cutoff"), self.network.cutoff)
-        batch = data.get("batch")
-        batch = torch.zeros_like(data.z) if batch is None else batch
-        one_hot = (data.z[:, None] == self.species).to(data.pos.dtype)
-        graph = Data(x=one_hot, edge_index=data.edge_index, pos=data.pos, batch=batch)
+        batch, _ = self._check(data)
+        graph = Data(x=self._one_hot(data, data.pos.dtype), edge_index=data.edge_index, pos=data.pos, batch=batch)
         for key in ("cell", "edge_cell_shift", "edge_vec"):
             if key in data:
                 graph[key] = data[key]

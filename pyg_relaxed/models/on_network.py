@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
+from ..checks import check_reach, check_species, parse_irreps
 from ..compat import o3
 from ..o3.constants import ExactConstants
+from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
+
+if TYPE_CHECKING:
+    from ..typing import IrrepsLike
 
 OWN = ("irreps_in", "irreps_out", "irreps_global", "pool")  # of the network, chosen by the model
 
@@ -25,6 +33,11 @@ class OnNetwork(ExactConstants):
         """Irreps of theta, :obj:`None` for the strict model."""
         return self.network.irreps_theta
 
+    @property
+    def irreps_field(self) -> o3.Irreps:
+        """Irreps of all fields that come with a structure."""
+        return sum(self.fields.values(), o3.Irreps())
+
     def reset_parameters(self) -> None:
         """Draw new weights and return theta to its equivariant starting point."""
         self.network.reset_parameters()
@@ -32,3 +45,39 @@ class OnNetwork(ExactConstants):
     def _network_config(self, *own: str) -> dict[str, Any]:
         """Return the config of the network without what the model chooses: the four above, and ``own``."""
         return {name: value for name, value in self.network.config.items() if name not in (*OWN, *own)}
+
+    def _set_fields(self, fields: Mapping[str, IrrepsLike] | None) -> None:
+        self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
+
+    def _check(self, data: Data) -> tuple[Tensor, int]:
+        """Raise on graphs that the model is not for; return to which graph each atom belongs and their number."""
+        check_species(data.z, self.species)
+        check_axes(self, data)
+        check_reach(data.get("cutoff"), self.network.cutoff)
+        batch = data.get("batch")
+        batch = torch.zeros_like(data.z) if batch is None else batch
+        return batch, data.num_graphs if isinstance(data, Batch) else 1
+
+    def _kind(self, data: Data) -> Tensor:
+        """Return the place of the element of each atom in ``species``."""
+        return torch.searchsorted(self.species, data.z)
+
+    def _one_hot(self, data: Data, dtype: torch.dtype) -> Tensor:
+        return torch.nn.functional.one_hot(self._kind(data), len(self.species)).to(dtype)
+
+    def _given_fields(self, data: Data, num_graphs: int) -> dict[str, Tensor]:
+        """Return the fields of each graph, ``[B, dim]``.
+
+        Raises:
+            ValueError: If one is missing or has another size.
+        """
+        fields = {}
+        for name, irreps in self.fields.items():
+            field: Tensor | None = data.get(name)
+            if field is None or field.numel() != num_graphs * irreps.dim:
+                raise ValueError(
+                    f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got "
+                    f"{None if field is None else tuple(field.shape)}): zeros where there is none"
+                )
+            fields[name] = field.view(num_graphs, irreps.dim).to(data.pos.dtype)
+        return fields

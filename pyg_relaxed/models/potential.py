@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from ..checks import check_reach, check_species, parse_irreps
-from ..compat import o3
 from ..data import edge_vectors
 from ..nn import PairRepulsion
-from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
 from .on_network import OnNetwork
 from .species import atomic_numbers, covalent_radii, for_each
@@ -104,7 +101,7 @@ class RelaxedPotential(OnNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
+        self._set_fields(fields)
         numbers = atomic_numbers(species)
         scales, shifts = (
             for_each(numbers, name, values)
@@ -122,7 +119,7 @@ class RelaxedPotential(OnNetwork):
             num_layers=num_layers,
             cutoff=cutoff,
             trim_last=True,
-            irreps_field=sum(self.fields.values(), o3.Irreps()),
+            irreps_field=self.irreps_field,
             **kwargs,
         )
         self.repulsion = PairRepulsion(numbers, covalent_radii(numbers)) if repulsion else None
@@ -163,7 +160,7 @@ class RelaxedPotential(OnNetwork):
         with torch.enable_grad():
             data.pos = data.pos.detach().clone().requires_grad_()
             B = data.num_graphs if isinstance(data, Batch) else 1
-            data[ELECTRIC] = self._field(data, ELECTRIC, B).detach().clone().requires_grad_()
+            data[ELECTRIC] = self._given_fields(data, B)[ELECTRIC].detach().clone().requires_grad_()
             out, moment = self._evaluate(data, True)
             assert moment is not None
             rows = [
@@ -175,15 +172,10 @@ class RelaxedPotential(OnNetwork):
 
     def _evaluate(self, data: Data, is_followed: bool) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return all that is asked for, and the dipole moments (also of crystals) where there is an electric field."""
-        check_species(data.z, self.species)
-        check_axes(self, data)
-        check_reach(data.get("cutoff"), self.cutoff)
-        batch = data.get("batch")
-        batch = torch.zeros_like(data.z) if batch is None else batch
-        B = data.num_graphs if isinstance(data, Batch) else 1
+        batch, B = self._check(data)
         with torch.enable_grad():
             edge_vec = _followed(edge_vectors(data))
-            fields = {name: self._field(data, name, B) for name in self.fields}
+            fields = self._given_fields(data, B)
             inputs = [edge_vec]
             if ELECTRIC in fields:
                 fields[ELECTRIC] = _followed(fields[ELECTRIC])
@@ -208,22 +200,11 @@ class RelaxedPotential(OnNetwork):
                 out["polarization"] = _per_volume(moment, volume.unsqueeze(1))
         return out, moment
 
-    def _field(self, data: Data, name: str, B: int) -> Tensor:
-        dim = self.fields[name].dim
-        field: Tensor | None = data.get(name)
-        if field is None or field.numel() != B * dim:
-            raise ValueError(
-                f"the graph needs '{name}' [{B}, {dim}] in {self.fields[name]} (got "
-                f"{None if field is None else tuple(field.shape)}): zeros where there is none"
-            )
-        return field.view(B, dim).to(data.pos.dtype)
-
     def _atoms(
         self, data: Data, edge_vec: Tensor, batch: Tensor, B: int, fields: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Return what follows from the features of the atoms alone."""
-        kind = torch.searchsorted(self.species, data.z)
-        one_hot = torch.nn.functional.one_hot(kind, len(self.species)).to(edge_vec.dtype)
+        kind, one_hot = self._kind(data), self._one_hot(data, edge_vec.dtype)
         field = torch.cat(list(fields.values()), dim=1) if fields else None
         x = self.network(one_hot, data.edge_index, edge_vec, batch, field=field)
         energies = x[:, 0] * self.scale[kind]
