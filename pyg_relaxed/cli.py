@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     from . import __version__
 
-    parser = argparse.ArgumentParser(prog="pyg-relaxed", description="Which symmetry is broken, along which axis.")
+    parser = argparse.ArgumentParser(prog="pyg-relaxed", description="Which symmetry is broken, and along which axis.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser(
@@ -66,7 +66,125 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
     command.add_argument("--quiet", action="store_true", help="no progress, no sentences")
     command.set_defaults(run=_discover)
+    _add_training(commands)
     return parser
+
+
+def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("new-config", help="write a config with every important key and its meaning")
+    command.add_argument("config", metavar="CONFIG", type=Path, help="file to write")
+    command.add_argument("--tensor", action="store_true", help="of a tensor model (default: a potential)")
+    command.set_defaults(run=_new_config)
+
+    command = commands.add_parser("train", help="train a model, or go on with an interrupted training")
+    command.add_argument("config", metavar="CONFIG", type=Path, help="YAML file, see `pyg-relaxed new-config`")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the run")
+    command.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="such as trainer.epochs=5")
+    command.add_argument("--devices", type=int, help="processes, one a device: trainer.devices of the config")
+    command.add_argument("--dry-run", action="store_true", help="print the config with its defaults, train nothing")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("eval", help="errors of a model on structures with labels")
+    command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
+    command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
+    command.add_argument("--batch-size", type=int, default=16, help="structures at a time (default: %(default)s)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_eval)
+
+    command = commands.add_parser("predict", help="what a model predicts, for any number of structures; goes on")
+    command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
+    command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of extxyz files")
+    command.add_argument("--batch-size", type=int, default=16, help="structures at a time (default: %(default)s)")
+    command.add_argument("--part-size", type=int, default=1000, help="structures in a file (default: %(default)s)")
+    command.add_argument("--device", help="such as cuda:0 (default: the CPU)")
+    command.add_argument("--rank", type=int, default=0, help="of this process, from 0 (default: %(default)s)")
+    command.add_argument("--processes", type=int, default=1, help="how many share the work (default: %(default)s)")
+    command.set_defaults(run=_predict)
+
+    command = commands.add_parser("info", help="what is in a model file")
+    command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_info)
+
+
+def _new_config(options: argparse.Namespace) -> int:
+    from importlib.resources import files
+
+    if options.config.exists():
+        raise ValueError(f"{options.config} is there already: choose another name")
+    template = files("pyg_relaxed") / "train" / ("tensor.yaml" if options.tensor else "potential.yaml")
+    options.config.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    print(f"{options.config}: set 'data.train', then `pyg-relaxed train {options.config} --out DIR`")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .train import read_config, train
+
+    overrides = [*options.set, *([] if options.devices is None else [f"trainer.devices={options.devices}"])]
+    config = read_config(options.config, overrides)
+    if options.dry_run:
+        print(config.to_yaml(), end="")
+        return 0
+    print(f"Model: {train(config, options.out)}")
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from .datasets import AtomsDataset
+    from .io import load
+    from .train import evaluate
+    from .train.losses import unit
+
+    model = load(options.model)
+    dataset = AtomsDataset(options.source, model.cutoff, dtype=next(model.parameters()).dtype)  # type: ignore[arg-type]
+    found = evaluate(model, dataset, batch_size=options.batch_size)
+    if options.json:
+        print(json.dumps({name: mean | {"unit": unit(name)[0]} for name, mean in found.items()}, ensure_ascii=False))
+        return 0
+    print(f"{'label':<24}{'values':>10}{'mae':>12}{'rmse':>12}  unit")
+    for name, mean in found.items():
+        print(f"{name:<24}{int(mean['count']):>10}{mean['mae']:>12.4g}{mean['rmse']:>12.4g}  {unit(name)[0] or '1'}")
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .train import predict
+
+    if not 0 <= options.rank < options.processes:
+        raise ValueError(f"--rank must be 0 to {options.processes - 1} (got {options.rank})")
+    written = predict(
+        options.model,
+        options.source,
+        options.out,
+        batch_size=options.batch_size,
+        part_size=options.part_size,
+        device=options.device,
+        rank=options.rank,
+        num_processes=options.processes,
+    )
+    print(f"{written} structures written to {options.out}")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from .io import load, read_header
+    from .surgery import thetas
+
+    header = read_header(options.model)
+    model = load(options.model)
+    header["theta"] = {name: theta.norms() for name, theta in thetas(model).items()}
+    header["weights"] = sum(p.numel() for p in model.parameters())
+    if options.json:
+        print(json.dumps(header, ensure_ascii=False, indent=1))
+        return 0
+    print(f"{header['class']}, {header['weights']:,} weights, {header['dtype']}, axes {header['frame']}")
+    for section in ("config", "theta", "provenance", "versions", "units"):
+        print(f"\n{section}")
+        for name, value in header[section].items():
+            print(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
+    return 0
 
 
 def _discover(options: argparse.Namespace) -> int:

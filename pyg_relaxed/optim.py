@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ class RelaxedAdam(torch.optim.Adam):
     Args:
         model (torch.nn.Module): The model; its thetas are found by themselves.
         lr (float, optional): Learning rate. (default: :obj:`1e-2`)
-        penalty (float, optional): Strength :math:`\lambda` of the group lasso on theta. (default: :obj:`0.0`)
+        penalty (float or dict, optional): Strength :math:`\lambda` of the group lasso on theta, one for all irreps or
+            one for each (``{"1o": 0.01, "2e": 0.02}``; none for those left out). (default: :obj:`0.0`)
         theta_betas (tuple of float, optional): Decay of the two moments of theta; the second is short so that the large
             gradients of the first steps, mostly of 0e, are soon forgotten. (default: :obj:`(0.9, 0.95)`)
         **kwargs (optional): Additional arguments of :class:`torch.optim.Adam`; weight decay leaves theta alone.
@@ -50,14 +51,18 @@ class RelaxedAdam(torch.optim.Adam):
         self,
         model: torch.nn.Module,
         lr: float = 1e-2,
-        penalty: float = 0.0,
+        penalty: float | Mapping[str, float] = 0.0,
         theta_betas: tuple[float, float] = (0.9, 0.95),
         **kwargs: Any,
     ) -> None:
         if refused := [name for name in ("maximize", "amsgrad") if kwargs.get(name)]:
             raise ValueError(f"'{refused[0]}' is not defined for theta: leave it out")
-        if penalty < 0:
+        of_irreps = dict(penalty) if isinstance(penalty, Mapping) else {"": penalty}
+        if min(of_irreps.values(), default=0.0) < 0:
             raise ValueError(f"'penalty' must not be negative (got {penalty})")
+        known = {ir for theta in thetas(model).values() for ir in theta.irreps}
+        if unknown := [ir for ir in of_irreps if ir and ir not in known]:
+            raise ValueError(f"'penalty' names {unknown[0]}, but theta has {', '.join(sorted(known)) or 'no irreps'}")
         self._thetas = {theta.weight: theta for theta in thetas(model).values()}
         ordinary = [p for p in model.parameters() if p not in self._thetas and p.requires_grad]
         if not ordinary and not self._thetas:
@@ -105,7 +110,9 @@ class RelaxedAdam(torch.optim.Adam):
         size = group["lr"] / ((state["exp_avg_sq"] / (1 - beta2**t)).sqrt() + group["eps"])
         weight.sub_(theta.free @ state["exp_avg"] * (size / (1 - beta1**t)))
         if group["penalty"]:
-            soft_threshold_(theta, group["penalty"] * size)
+            penalty = group["penalty"]
+            by_irrep = isinstance(penalty, Mapping)
+            soft_threshold_(theta, {ir: p * size for ir, p in penalty.items()} if by_irrep else penalty * size)
 
 
 class RelaxedLBFGS(torch.optim.LBFGS):
@@ -135,7 +142,7 @@ class RelaxedLBFGS(torch.optim.LBFGS):
 
 
 @torch.no_grad()
-def soft_threshold_(theta: RelaxedWeights, threshold: float | Tensor) -> RelaxedWeights:
+def soft_threshold_(theta: RelaxedWeights, threshold: float | Tensor | Mapping[str, float | Tensor]) -> RelaxedWeights:
     """Shorten the free part of each non-scalar irrep of theta by ``threshold``, to exactly zero where it is shorter."""
     free = theta.free @ theta.weight
     for ir in theta.irreps:
@@ -143,7 +150,8 @@ def soft_threshold_(theta: RelaxedWeights, threshold: float | Tensor) -> Relaxed
             continue
         slices = [s for other, s in theta.blocks() if str(other) == ir]
         norm = torch.cat([free[s] for s in slices]).norm()
-        factor = (1 - threshold / norm).clamp(min=0) if norm > 0 else torch.zeros_like(norm)
+        by = threshold.get(ir, 0.0) if isinstance(threshold, Mapping) else threshold
+        factor = (1 - by / norm).clamp(min=0) if norm > 0 else torch.zeros_like(norm)
         for s in slices:
             theta.weight[s] = free[s] * factor
     return theta

@@ -32,7 +32,8 @@ ALLOWED = {
     "calculators": BOTTOM | {"data", "models", "io"},
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
-    "cli": BOTTOM | {"adapters", "discovery", "report", ""},
+    "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},
+    "cli": BOTTOM | {"adapters", "datasets", "discovery", "io", "report", "surgery", "train", ""},
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

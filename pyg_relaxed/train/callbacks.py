@@ -1,0 +1,89 @@
+"""What happens beside the training step: theta annealed, a line for each epoch."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any, TextIO
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ..surgery import thetas
+from ..symmetry import stabilizer
+from .module import theta_norms
+
+
+class Anneal(Callback):
+    """Shorten all but the scalar part of theta in equal steps of its length, to exactly zero.
+
+    Args:
+        begin: Epoch in which it begins.
+        end: Epoch before which it is done; the model is exactly equivariant from there on.
+    """
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin, self.end = begin, end
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Shorten theta after a step."""
+        steps = int(trainer.num_training_batches)
+        done, total = trainer.global_step - self.begin * steps, (self.end - self.begin) * steps
+        if done < 1:
+            return
+        factor = max(0.0, (total - done) / (total - done + 1)) if done <= total else 0.0
+        for theta in thetas(pl_module).values():
+            for ir, part in theta.blocks():
+                if not ir.is_scalar():
+                    theta.weight[part] *= factor
+
+
+class Lines(Callback):
+    """A line for each epoch: errors in their units, theta, and now and then the group that theta leaves.
+
+    Args:
+        stream: Where to.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stdout
+        self.begin = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.begin = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line."""
+        if not trainer.is_global_zero:
+            return
+        epoch, epochs = trainer.current_epoch + 1, int(trainer.max_epochs or 0)
+        parts = [f"epoch {epoch}/{epochs}"]
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("validation/") and " mae " in name:
+                parts.append(f"{name.removeprefix('validation/').replace(' mae', '')} {float(value):.4g}")
+        parts.append(f"loss {float(trainer.callback_metrics.get('validation/loss', math.nan)):.4g}")
+        norms = {name: norm for name, norm in theta_norms(pl_module).items() if name != "0e"}
+        if any(norms.values()):
+            parts.append("theta " + " ".join(f"{name} {norm:.3g}" for name, norm in norms.items()))
+            if epoch == epochs or epoch % max(1, epochs // 10) == 0:
+                parts.append(f"leaves {residual_group(pl_module)}")
+        parts.append(f"{time.monotonic() - self.begin:.1f} s")
+        print(" | ".join(parts), file=self.stream, flush=True)
+
+
+def residual_group(model: torch.nn.Module) -> str:
+    """Return the point group that fixes every theta of a model, ``"?"`` if noise leaves none to name."""
+    found = list(thetas(model).values())
+    if not found:
+        return "O(3)"
+    irreps = sum((theta.irreps_theta for theta in found[1:]), found[0].irreps_theta)
+    whole = torch.cat([theta().detach().double().cpu() for theta in found])
+    try:
+        return stabilizer(whole, irreps, tol=1e-2).hermann_mauguin
+    except ValueError:
+        return "?"

@@ -1,0 +1,87 @@
+"""Checkpoints of the trainer without pickle: tensors in safetensors, all else as JSON beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
+
+_KEY = "checkpoint"
+
+
+class SafetensorsCheckpoint(CheckpointIO):
+    """Writes and reads the checkpoints of a Lightning trainer; a file is replaced as a whole or not at all."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            TypeError: If something in it is neither a tensor nor plain.
+        """
+        tensors: dict[str, torch.Tensor] = {}
+        plain = _plain(checkpoint, tensors)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(serialize(tensors, {_KEY: json.dumps(plain)}))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Read a checkpoint.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if _KEY not in metadata:
+            raise ValueError(f"{path}: no checkpoint of a training")
+        return _restored(json.loads(metadata[_KEY]), load_file(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return what JSON can hold, and put tensors aside."""
+    if isinstance(value, torch.Tensor):
+        name = f"{len(tensors):06d}"
+        tensors[name] = value.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(value, dict):  # keys are numbers as well, in optimisers
+        return {"items": [[key, _plain(one, tensors)] for key, one in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(one, tensors) for one in value]}
+    if isinstance(value, list):
+        return [_plain(one, tensors) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}: tensors and plain values only")
+
+
+def _restored(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_restored(one, tensors) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "tuple" in value:
+        return tuple(_restored(one, tensors) for one in value["tuple"])
+    return {key: _restored(one, tensors) for key, one in value["items"]}

@@ -1,0 +1,137 @@
+"""The parts of a data set, and batches of them for any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DistributedSampler
+from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
+
+from ..adapters import open_source
+from ..data import INFO_PREFIX, SITE_PREFIX
+from ..datasets import AtomsDataset
+from .config import Config, Source
+
+
+@dataclass(frozen=True)
+class KeepExtras:
+    """Drop what structures carry beyond labels and inputs, but for what is named: it seldom batches.
+
+    Args:
+        names: Of ``info_*`` and ``site_*`` attributes that a model reads or learns.
+    """
+
+    names: tuple[str, ...]
+
+    def __call__(self, data: Data) -> Data:
+        """Return the graph without them.
+
+        Raises:
+            ValueError: If one of the names is missing.
+        """
+        for name in list(data.keys()):
+            if name.startswith((INFO_PREFIX, SITE_PREFIX)) and name not in self.names:
+                del data[name]
+        if missing := [name for name in self.names if name not in data]:
+            raise ValueError(f"the structure has no '{missing[0]}'")
+        return data
+
+
+class Parts(LightningDataModule):
+    """Training, validation and test structures of a config.
+
+    Training batches are drawn in an order that the seed and the epoch fix, whatever the number of processes; the
+    structures of a step are then the same for ``n`` processes of batches ``b`` and one of ``n b``.
+
+    Args:
+        config: The config.
+
+    Raises:
+        FileNotFoundError: If a source does not exist.
+        ValueError: If a structure cannot be read, or a label is missing.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        data, seed = config.data, config.trainer.seed
+        shares = {n: s for n, s in (("validation", data.validation), ("test", data.test)) if isinstance(s, float)}
+        whole = self._read(data.train)
+        self.parts: dict[str, AtomsDataset] = {"train": whole}
+        if shares:
+            cut = whole.split((1 - sum(shares.values()), *shares.values()), by=data.split, seed=seed)
+            self.parts = dict(zip(("train", *shares), cut, strict=True))
+        for name, source in (("validation", data.validation), ("test", data.test)):
+            if source is not None and not isinstance(source, float):
+                self.parts[name] = self._read(source)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all structures."""
+        data = self.config.data
+        sources = [s for s in (data.train, data.validation, data.test) if s is not None and not isinstance(s, float)]
+        return hashlib.blake2b("".join(open_source(s).digest() for s in sources).encode(), digest_size=16).hexdigest()
+
+    @property
+    def frame(self) -> str:
+        """Where the axes come from: ``"cartesian"`` if those of all training structures were kept."""
+        return "cartesian" if all(data.get("frame") == "cartesian" for data in self.parts["train"]) else "standard"
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return for each part how many structures it has, and how many of them each label."""
+        labels = self.config.loss.weights
+        found = {}
+        for name, part in self.parts.items():
+            labelled = part.count_labels()
+            found[name] = {"structures": len(part)} | {label: labelled.get(label, len(part)) for label in labels}
+        return found
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the batches of this process."""
+        part = self.parts["train"]
+        rank, size = self._process()
+        sampler: DistributedSampler[Data] = DistributedSampler(
+            part, size, rank, shuffle=True, seed=self.config.trainer.seed
+        )
+        return self._loader(part, sampler=sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation batches of this process: each structure is in one of them, none twice."""
+        return self._evaluated("validation")
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test batches of this process."""
+        return self._evaluated("test")
+
+    def _evaluated(self, name: str) -> DataLoader:
+        rank, size = self._process()
+        return self._loader(self.parts[name], sampler=range(rank, len(self.parts[name]), size))
+
+    def _process(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _loader(self, part: AtomsDataset, **kwargs: Any) -> DataLoader:
+        data = self.config.data
+        return DataLoader(part, batch_size=data.batch_size, num_workers=data.num_workers, **kwargs)
+
+    def _read(self, source: Source) -> AtomsDataset:
+        config = self.config
+        wanted = (*config.loss.weights, *config.model.fields)
+        extras = tuple(name for name in wanted if name.startswith((INFO_PREFIX, SITE_PREFIX)))
+        labels = [name for name in config.loss.weights if name not in extras]
+        return AtomsDataset(
+            source,
+            config.model.cutoff,
+            config.data.cache,
+            labels=labels or None,
+            on_error=config.data.on_error,
+            dtype=getattr(torch, config.trainer.dtype),
+            extras=bool(extras),
+            pre_transform=KeepExtras(extras) if extras else None,
+            progress=False,
+        )

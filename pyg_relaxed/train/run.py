@@ -1,0 +1,172 @@
+"""A training from its config to a model file, going on where it was interrupted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from ..io import save
+from ..surgery import strict_
+from .build import build
+from .callbacks import Anneal, Lines
+from .checkpoint import SafetensorsCheckpoint
+from .config import Config
+from .data import Parts
+from .module import TrainingModule
+
+MODEL, RECORD, CONFIG = "model.safetensors", "run.json", "config.yaml"
+PACKAGES = ("pyg-relaxed", "torch", "torch-geometric", "e3nn", "ase", "pymatgen", "vesin", "lightning")
+# What may change when a training goes on: where it runs and when it stops.
+FREE = ("trainer.epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
+
+
+def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -> Path:
+    """Train a model; return its file.
+
+    ``run`` gets ``config.yaml`` (defaults included), ``run.json`` (versions, hash of the data, counts of labels),
+    ``logs`` and ``tensorboard``, ``checkpoints/last`` and ``best``, and at the end ``model.safetensors``, the weights
+    with the smallest validation loss, with all of it in its provenance. A folder that holds an interrupted training
+    goes on after its last epoch, to the same weights as if nothing had happened.
+
+    Args:
+        config: The config.
+        run: The folder.
+        callbacks: More callbacks of Lightning.
+
+    Raises:
+        FileNotFoundError: If a source of structures does not exist.
+        ValueError: If a structure or label is wrong, or the folder holds a training of another config or other data.
+    """
+    run = Path(run)
+    parts = Parts(config)
+    record = {"data": parts.digest, "counts": parts.counts(), "versions": _versions()}
+    _check_same(run, config, record)
+    model = build(config, parts.parts["train"])
+    module = TrainingModule(model, config)
+    best, last = (
+        ModelCheckpoint(run / "checkpoints", "best", monitor="validation/loss", enable_version_counter=False),
+        ModelCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    )
+    for checkpoint in (best, last):
+        checkpoint.FILE_EXTENSION = ".safetensors"
+    trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
+    if trainer.is_global_zero:
+        run.mkdir(parents=True, exist_ok=True)
+        (run / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
+        (run / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        _say(parts, model)
+    path = run / "checkpoints" / "last.safetensors"
+    with warnings.catch_warnings():
+        _quiet()
+        trainer.fit(module, parts, ckpt_path=path if path.exists() else None)
+        weights = SafetensorsCheckpoint().load_checkpoint(best.best_model_path)["state_dict"]
+        module.load_state_dict(weights)
+        if config.theta.anneal is not None:
+            strict_(model)  # of the moving average something is left
+        tested = trainer.test(module, parts, verbose=False)[0] if "test" in parts.parts else {}
+    if trainer.is_global_zero:
+        provenance = record | {
+            "config": config.model_dump(mode="json"),
+            "validation_loss": float(best.best_model_score or torch.nan),
+            "epochs": trainer.current_epoch,
+            "test": {name: float(value) for name, value in tested.items()},
+        }
+        save(model.cpu(), run / MODEL, parts.frame, provenance)
+        for name, value in tested.items():
+            print(f"{name} {value:.4g}")
+    return run / MODEL
+
+
+def _trainer(config: Config, run: Path, callbacks: list[Callback]) -> Trainer:
+    several = config.trainer.devices * config.trainer.num_nodes > 1
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        _quiet()
+        return Trainer(
+            max_epochs=config.trainer.epochs,
+            accelerator=config.trainer.accelerator,
+            devices=config.trainer.devices,
+            num_nodes=config.trainer.num_nodes,
+            strategy="ddp" if several else "auto",
+            inference_mode=False,  # forces are derivatives
+            use_distributed_sampler=False,  # the data module has its own
+            gradient_clip_val=config.optimizer.gradient_clip,
+            callbacks=callbacks,
+            logger=[CSVLogger(run, "logs"), TensorBoardLogger(run, "tensorboard")],
+            plugins=[SafetensorsCheckpoint()],
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_model_summary=False,
+            enable_progress_bar=sys.stderr.isatty(),
+            default_root_dir=run,
+        )
+
+
+def _callbacks(config: Config) -> list[Callback]:
+    callbacks: list[Callback] = [Lines()]
+    if config.theta.anneal is not None:
+        callbacks.append(Anneal(*config.theta.anneal))
+    if config.optimizer.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema, use_buffers=False))
+    if config.trainer.patience is not None:
+        callbacks.append(EarlyStopping("validation/loss", patience=config.trainer.patience))
+    return callbacks
+
+
+def _quiet() -> None:
+    """Ignore what Lightning says about workers and devices: the config chose them."""
+    for start in (
+        "The '.*_dataloader' does not have many workers",
+        "GPU available but not used",
+        ".*exists and is not empty",
+    ):
+        warnings.filterwarnings("ignore", start)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def _check_same(run: Path, config: Config, record: dict[str, Any]) -> None:
+    """Raise if the folder holds another training."""
+    if not (run / CONFIG).exists():
+        if run.is_dir() and any(run.iterdir()):
+            raise ValueError(f"{run} holds something else than a training: choose another folder")
+        return
+    earlier = _flat(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))
+    now = _flat(config.model_dump(mode="json"))
+    names = [name for name in {**earlier, **now} if earlier.get(name) != now.get(name) and name not in FREE]
+    if names:
+        changes = "; ".join(f"{name} was {earlier.get(name)}, is {now.get(name)}" for name in names)
+        raise ValueError(f"{run} holds a training of another config ({changes}): choose another folder")
+    if (run / RECORD).exists() and json.loads((run / RECORD).read_text(encoding="utf-8"))["data"] != record["data"]:
+        raise ValueError(
+            f"{run} holds a training on other data: the structures have changed since. Choose another folder"
+        )
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in section.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _say(parts: Parts, model: torch.nn.Module) -> None:
+    for name, counts in parts.counts().items():
+        labels = ", ".join(f"{label} {n}" for label, n in counts.items() if label != "structures")
+        print(f"{name}: {counts['structures']} structures, with {labels}")
+    print(f"{type(model).__name__}: {sum(p.numel() for p in model.parameters()):,} weights", flush=True)

@@ -1,0 +1,263 @@
+"""From a config to a model file: what is wrong is named, what is interrupted goes on to the same weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import ase.io
+import pytest
+import torch
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import pyg_relaxed as pr
+from pyg_relaxed.cli import main
+from pyg_relaxed.optim import RelaxedAdam
+from pyg_relaxed.train import Config, build, evaluate, predict, read_config, train
+from pyg_relaxed.train.checkpoint import SafetensorsCheckpoint
+from pyg_relaxed.train.losses import Errors, residual
+
+# What Lightning and TensorBoard warn of on import and on small machines.
+pytestmark = pytest.mark.filterwarnings("ignore:::lightning.*", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory):
+    found = []
+    for n in range(24):
+        atoms = bulk(["Cu", "Au"][n % 2], cubic=True) * (1, 1, 1 + n % 3 // 2)
+        atoms.rattle(0.05, seed=n)
+        atoms.calc = EMT()
+        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        found.append(atoms)
+    path = tmp_path_factory.mktemp("data") / "train.extxyz"
+    ase.io.write(path, found)
+    return path
+
+
+def config(structures, **changes):
+    raw = {
+        "data": {"train": str(structures), "validation": 0.25, "batch_size": 4},
+        "model": {"cutoff": 4.0, "irreps_hidden": "4x0e+4x1o", "num_layers": 2, "lmax": 1, "irreps_theta": "0e+1o"},
+        "loss": {"weights": {"energy": 1.0, "forces": 1.0, "stress": 1.0}},
+        "trainer": {"epochs": 3, "dtype": "float64", "accelerator": "cpu"},
+    }
+    for section, values in changes.items():
+        raw[section] = raw.get(section, {}) | values
+    return Config(**raw)
+
+
+def weights(path):
+    return {name: value for name, value in pr.load(path).state_dict().items()}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_training_lowers_the_error_and_says_where_it_comes_from(structures, tmp_path, capsys):
+    chosen = config(structures, trainer={"epochs": 20}, data={"test": 0.25}, optimizer={"lr": 0.01, "ema": 0.9})
+    path = train(chosen, tmp_path / "run")
+    header = pr.io.read_header(path)
+    assert header["provenance"]["config"] == chosen.model_dump(mode="json")
+    assert header["provenance"]["counts"]["train"] == {"structures": 12, "energy": 12, "forces": 12, "stress": 12}
+    assert len(header["provenance"]["data"]) == 32
+    assert read_config(tmp_path / "run" / "config.yaml") == chosen
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("epoch ") and "forces (meV/Å)" in line for line in lines) == 20
+    dataset = pr.datasets.AtomsDataset(structures, 4.0, dtype=torch.float64, progress=False)
+    trained = evaluate(pr.load(path), dataset)
+    untrained = evaluate(build(chosen, dataset), dataset)
+    assert trained["forces"]["rmse"] < 0.8 * untrained["forces"]["rmse"]
+    assert trained["energy"]["count"] == 24
+
+
+def test_killed_and_resumed_it_ends_at_the_same_weights(structures, tmp_path):
+    chosen = config(structures, trainer={"epochs": 6})
+    expected = weights(train(chosen, tmp_path / "whole"))
+    file = tmp_path / "config.yaml"
+    file.write_text(chosen.to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "pyg_relaxed.cli", "train", str(file), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+    last = tmp_path / "run" / "checkpoints" / "last.safetensors"
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert last.exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists(), "it was too fast to be killed"
+    assert_same(weights(train(chosen, tmp_path / "run")), expected)
+
+
+def test_another_config_or_other_data_do_not_go_on(structures, tmp_path):
+    train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"optimizer\.lr was 0\.005, is 0\.1"):
+        train(config(structures, trainer={"epochs": 1}, optimizer={"lr": 0.1}), tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="something else than a training"):
+        train(config(structures), tmp_path / "other")
+
+
+TWO = """
+import sys, torch
+from lightning.pytorch import Callback
+from pyg_relaxed.train import read_config, train
+
+class Gradients(Callback):
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            torch.save([p.grad.clone() for p in module.parameters() if p.grad is not None], sys.argv[3])
+
+train(read_config(sys.argv[1]), sys.argv[2], [Gradients()])
+"""
+
+
+def test_two_processes_have_the_gradient_of_one(structures, tmp_path):
+    gradients = []
+    (tmp_path / "two.py").write_text(TWO, encoding="utf-8")
+    for devices in (1, 2):
+        chosen = config(
+            structures,
+            data={"batch_size": 6 // devices},
+            trainer={"epochs": 1, "devices": devices},
+            optimizer={"gradient_clip": None},
+        )
+        file = tmp_path / f"{devices}.yaml"
+        file.write_text(chosen.to_yaml(), encoding="utf-8")
+        out = tmp_path / f"{devices}.pt"
+        command = [sys.executable, str(tmp_path / "two.py"), str(file), str(tmp_path / f"run{devices}"), str(out)]
+        subprocess.run(command, check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        gradients.append(torch.cat([g.flatten() for g in torch.load(out)]))
+    one, two = gradients
+    assert one.norm() > 0
+    assert (one - two).norm() <= 1e-6 * one.norm()
+
+
+def test_theta_is_strict_first_and_annealed_to_strict(structures, tmp_path):
+    strict = train(config(structures, theta={"strict_epochs": 3}), tmp_path / "strict")
+    free = train(config(structures), tmp_path / "free")
+    annealed = train(config(structures, theta={"anneal": (1, 2)}), tmp_path / "annealed")
+    norms = [[theta.norms()["1o"] for theta in pr.thetas(pr.load(path)).values()] for path in (strict, free, annealed)]
+    assert not any(norms[0])
+    assert all(norms[1])
+    assert not any(norms[2])
+
+
+def test_a_tensor_is_learnt(structures, tmp_path):
+    frames = ase.io.read(structures, ":")
+    for atoms in frames:
+        atoms.info["dielectric_tensor"] = (2.0 * torch.eye(3).double().numpy() + atoms.get_stress(voigt=False)).tolist()
+    ase.io.write(tmp_path / "t.extxyz", frames)
+    chosen = Config(
+        data={"train": str(tmp_path / "t.extxyz"), "validation": 0.25},
+        model={"kind": "RelaxedTensor", "name": "dielectric_tensor", "cutoff": 4.0, "num_layers": 1},
+        loss={"weights": {"dielectric_tensor": 1.0}},
+        trainer={"epochs": 2, "accelerator": "cpu"},
+    )
+    model = pr.load(train(chosen, tmp_path / "run"))
+    assert model.config["shift"][0] == pytest.approx(2.0 * 3**0.5, abs=0.1)
+
+
+def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
+    path = train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    whole = tmp_path / "whole"
+    assert predict(path, structures, whole, part_size=10) == 24
+    assert predict(path, structures, whole, part_size=10) == 0
+    (whole / "part-000001.extxyz").unlink()
+    assert predict(path, structures, whole, part_size=10) == 10
+    assert sum(predict(path, structures, tmp_path / "two", part_size=10, rank=n, num_processes=2) for n in (0, 1)) == 24
+    model = pr.load(path)
+    graphs = pr.datasets.AtomsDataset(structures, 4.0, dtype=torch.float64, progress=False)
+    for folder in (whole, tmp_path / "two"):
+        predicted = pr.datasets.AtomsDataset(folder, 4.0, dtype=torch.float64, progress=False)
+        for found, graph in zip(predicted, graphs, strict=True):
+            torch.testing.assert_close(found.forces, model(graph)["forces"], rtol=0, atol=1e-7)
+            torch.testing.assert_close(found.energy, model(graph)["energy"], rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="another model, structures or part_size"):
+        predict(path, structures, whole, part_size=5)
+    assert main(["eval", str(path), str(structures), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["forces"]["unit"] == "meV/Å"
+    assert main(["info", str(path)]) == 0
+    assert "RelaxedPotential" in capsys.readouterr().out
+
+
+def test_a_config_from_the_command_line(structures, tmp_path, capsys):
+    file = tmp_path / "new.yaml"
+    for option in ([], ["--tensor"]):
+        assert main(["new-config", str(file), *option]) == 0
+        assert main(["train", str(file), "--out", str(tmp_path / "x"), "--dry-run"]) == 0
+        file.unlink()
+    assert not (tmp_path / "x").exists()
+    assert main(["train", str(file), "--out", str(tmp_path / "x")]) == 2
+    assert "new-config" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.cutof=5", r"model\.cutof: unknown key: did you mean 'cutoff'\?"),
+        ("modle=5", r"modle: unknown key: did you mean 'model'\?"),
+        ("trainer.epochs=many", r"trainer\.epochs: .*integer.* \(got 'many'\)"),
+        ("loss.weights.force=1", "did you mean 'forces'"),
+        ("theta.anneal=[2, 300]", "ends at epoch 300"),
+        ("trainer.epochs", "must be such as 'trainer.epochs=5'"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
+    file = tmp_path / "c.yaml"
+    file.write_text("data: {train: a.extxyz}\n")
+    with pytest.raises(ValueError, match=message):
+        read_config(file, [override])
+
+
+def test_labels_that_are_missing_are_counted(structures):
+    with pytest.raises(ValueError, match="0 of 24 structures have 'dipole'"):
+        train(config(structures, loss={"weights": {"dipole": 1.0}}), "never")
+
+
+def test_checkpoints_hold_what_they_are_given(tmp_path):
+    state = {
+        "a": torch.arange(3),
+        1: (None, 2.5, [True, "x"]),
+        "deep": {"b": {0: torch.ones(2, 2)}},
+        "inf": float("inf"),
+    }
+    io = SafetensorsCheckpoint()
+    io.save_checkpoint(state, tmp_path / "c.safetensors")
+    found = io.load_checkpoint(tmp_path / "c.safetensors")
+    assert torch.equal(found["a"], state["a"])
+    assert torch.equal(found["deep"]["b"][0], torch.ones(2, 2))
+    assert (found[1], found["inf"]) == ((None, 2.5, [True, "x"]), float("inf"))
+    with pytest.raises(TypeError, match="cannot hold a object"):
+        io.save_checkpoint({"a": object()}, tmp_path / "d.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.safetensors"]
+
+
+def test_errors_are_per_atom_and_in_their_units():
+    batch = pr.data.AtomicData(z=torch.tensor([1, 1]), energy=torch.tensor([3.0]), forces=torch.full((2, 3), torch.nan))
+    out = {"energy": torch.tensor([5.0]), "forces": torch.zeros(2, 3)}
+    errors = Errors(["energy", "forces"])
+    for name in errors.names:
+        errors.add(name, residual(name, out, batch))
+    assert errors.means() == {"energy": {"count": 1, "loss": 1.0, "mae": 1000.0, "rmse": 1000.0}}
+
+
+def test_penalties_may_differ_by_irrep():
+    layer = pr.nn.RelaxedLinear("1o+2e", "1o+2e", "0e+1o+2e")
+    layer.theta.set_(torch.ones(9))
+    optimizer = RelaxedAdam(layer, lr=1.0, penalty={"1o": 1e6})
+    layer(torch.randn(4, 8)).square().sum().backward()
+    optimizer.step()
+    assert layer.theta.norms()["1o"] == 0
+    assert layer.theta.norms()["2e"] > 0
+    with pytest.raises(ValueError, match="names 3o, but theta has"):
+        RelaxedAdam(layer, penalty={"3o": 1.0})
