@@ -53,7 +53,7 @@ def config(structures, **changes):
 
 
 def weights(path):
-    return {name: value for name, value in pr.load(path).state_dict().items()}
+    return pr.load(path).state_dict()
 
 
 def assert_same(found, expected):
