@@ -51,7 +51,6 @@ class RelaxedDistortion(OnNetwork):
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self._set_fields(None)
         species = sorted({int(z) for z in species})
         self.register_buffer("species", torch.tensor(species), persistent=False)
         self.displacement_scale = displacement_scale

@@ -26,6 +26,7 @@ class OnNetwork(ExactConstants):
 
     species: Tensor
     network: RelaxedE3NN
+    fields: Mapping[str, o3.Irreps] = {}
     strict_frame = False
 
     @property

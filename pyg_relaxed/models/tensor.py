@@ -128,7 +128,7 @@ class RelaxedTensor(OnNetwork):
             "pool": pool,
             "axial": axial,
             "scale": self.scale,
-            "shift": [value for value, ir in zip(shifts, _each(self.irreps_out), strict=True) if ir.l == 0],
+            "shift": [value for value, ir in zip(shifts, irrep_of_each(self.irreps_out), strict=True) if ir.l == 0],
             "fields": {field: str(irreps) for field, irreps in self.fields.items()},
         }
 
@@ -150,7 +150,7 @@ class RelaxedTensor(OnNetwork):
         return {self.name: x[:, 0] if self.tensor is None else self.tensor.from_irreps(x)}
 
 
-def _each(irreps: o3.Irreps) -> list[o3.Irrep]:
+def irrep_of_each(irreps: o3.Irreps) -> list[o3.Irrep]:
     """Return the irrep of each component."""
     return [ir for mul, ir in irreps for _ in range(mul * ir.dim)]
 
@@ -162,7 +162,7 @@ def _hidden(irreps: o3.Irreps) -> o3.Irreps:
 
 def _of_scalars(irreps: o3.Irreps, shift: float | Sequence[float]) -> list[float]:
     """Return a shift for each component: what is given for scalars, else zero."""
-    places = [n for n, ir in enumerate(_each(irreps)) if ir.l == 0]
+    places = [n for n, ir in enumerate(irrep_of_each(irreps)) if ir.l == 0]
     values = [float(shift)] * len(places) if isinstance(shift, int | float) else [float(value) for value in shift]
     if len(values) != len(places):
         raise ValueError(f"'shift' must have a value for each of the {len(places)} scalars of {irreps} (got {values})")

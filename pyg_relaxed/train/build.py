@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
-from ..compat import default_dtype
+from ..compat import default_dtype, o3
 from ..datasets import AtomsDataset
 from ..models import RelaxedPotential, RelaxedTensor
+from ..models.species import atomic_numbers
+from ..models.tensor import irrep_of_each
 from ..o3.cartesian import CartesianTensor
 from .config import Config, PotentialConfig, TensorConfig
 
@@ -32,15 +34,16 @@ def build(config: Config, train: AtomsDataset) -> RelaxedPotential | RelaxedTens
         if arguments["energy_scale"] is None:
             arguments["energy_scale"] = statistics.forces_rms or statistics.energy_rms or 1.0
         if arguments["energy_shift"] is None:
-            arguments["energy_shift"] = _shifts(arguments["species"], statistics.atomic_energies)
+            energies = statistics.atomic_energies
+            arguments["energy_shift"] = {z: energies.get(z, 0.0) for z in atomic_numbers(arguments["species"])}
         cls: Any = RelaxedPotential
     else:
-        shift, scale = _scalars(config.model, train)
+        tensor = CartesianTensor(config.model.formula).double() if config.model.formula else None
+        shift, scale = _scalars(config.model, tensor, train)
         arguments["shift"] = shift if arguments["shift"] is None else arguments["shift"]
         arguments["scale"] = arguments["scale"] or scale
-        arguments["lmax"] = max(
-            arguments["lmax"], _tensor(config.model.formula).irreps.lmax if config.model.formula else 0
-        )
+        if tensor is not None:
+            arguments["lmax"] = max(arguments["lmax"], tensor.irreps.lmax)
         cls = RelaxedTensor
     with torch.random.fork_rng(devices=[]), default_dtype(getattr(torch, config.trainer.dtype)):
         torch.manual_seed(config.trainer.seed)
@@ -48,29 +51,17 @@ def build(config: Config, train: AtomsDataset) -> RelaxedPotential | RelaxedTens
     return model
 
 
-def _shifts(species: list[str | int], energies: dict[int, float]) -> dict[str | int, float]:
-    from ase.data import atomic_numbers
-
-    numbers = {element: element if isinstance(element, int) else atomic_numbers.get(element, 0) for element in species}
-    return {element: energies.get(number, 0.0) for element, number in numbers.items()}
-
-
-def _tensor(formula: str) -> CartesianTensor:
-    return CartesianTensor(formula)
-
-
-def _scalars(model: TensorConfig, train: AtomsDataset) -> tuple[list[float], float]:
+def _scalars(model: TensorConfig, tensor: CartesianTensor | None, train: AtomsDataset) -> tuple[list[float], float]:
     """Return the mean of each scalar of the tensor, for each atom if they are summed, and the size of the rest."""
     rows = []
     for data in train:
         x = data[model.name].double().cpu()
-        x = _tensor(model.formula).double().to_irreps(x) if model.formula else x.view(-1, 1)
+        x = x.view(-1, 1) if tensor is None else tensor.to_irreps(x)
         rows.append(x / data.num_nodes if model.pool == "sum" and not model.per_atom else x)
     values = torch.cat(rows)
     values = values[~values.isnan().any(dim=1)]
-    is_scalar = torch.ones(1, dtype=torch.bool)
-    if model.formula:
-        is_scalar = torch.tensor([ir.l == 0 for mul, ir in _tensor(model.formula).irreps for _ in range(mul * ir.dim)])
+    irreps = o3.Irreps("0e") if tensor is None else tensor.irreps
+    is_scalar = torch.tensor([ir.l == 0 for ir in irrep_of_each(irreps)])
     shift = values.mean(dim=0) * is_scalar
     scale = (values - shift).square().mean().sqrt().item()
     return shift[is_scalar].tolist(), scale or 1.0

@@ -86,10 +86,7 @@ class Errors:
 
     def reduce(self, device: torch.device) -> None:
         """Add what other processes have."""
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            sums = self.sums.to(device)
-            torch.distributed.all_reduce(sums)
-            self.sums = sums.cpu()
+        self.sums = sum_over_processes(self.sums.to(device)).cpu()
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return for each label with residuals how many there are, the mean of the function, ``mae`` and ``rmse``."""
@@ -100,6 +97,17 @@ class Errors:
                 mae, rmse = factor * absolute / count, factor * (squares / count) ** 0.5
                 found[name] = {"count": count, "loss": value / count, "mae": mae, "rmse": rmse}
         return found
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Return the sums of what all processes of a training have; alone, what there is.
+
+    Args:
+        values: On the device of this process; changed in place.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(values)
+    return values
 
 
 def _num_atoms(data: Data) -> Tensor:

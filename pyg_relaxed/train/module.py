@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 from ..optim import RelaxedAdam
 from ..surgery import thetas
 from .config import Config
-from .losses import Errors, residual, unit
+from .losses import Errors, residual, sum_over_processes, unit
 
 
 class TrainingModule(LightningModule):
@@ -40,10 +40,8 @@ class TrainingModule(LightningModule):
         out = self.model(batch)
         residuals = {name: residual(name, out, batch) for name in weights}
         counts = torch.tensor([float(r.numel()) for r in residuals.values()], device=self.device)
-        num_processes = 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(counts)
-            num_processes = torch.distributed.get_world_size()  # DDP takes the mean of their gradients
+        counts = sum_over_processes(counts)
+        num_processes = self.trainer.world_size  # DDP takes the mean of their gradients
         errors = self._errors["train"]
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for (name, weight), count in zip(weights.items(), counts, strict=True):

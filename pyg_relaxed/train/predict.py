@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch_geometric.loader import DataLoader
 
 from ..adapters import open_source, to_ase
 from ..adapters.sources import Source, as_graph
-from ..data import TARGETS, level_of
+from ..data import TARGETS, AtomicData, level_of
 from ..datasets import AtomsDataset
 from ..io import load, read_header
 from .losses import Errors, residual
@@ -117,16 +116,14 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
     from ase.io import write
 
     parameter, cutoff = next(network.parameters()), float(network.cutoff)  # type: ignore[arg-type]
-    predicted, failed = [], {}
-    graphs = []
+    graphs, predicted, failed = [], [], {}
     for number in numbers:
         try:
             graphs.append(as_graph(structures[number], cutoff, parameter.dtype, None, True))
         except Exception as error:  # parsers raise anything
             failed[structures.place(number)] = str(error) or type(error).__name__
-    rest = iter(graphs)
-    while chunk := list(islice(rest, batch_size)):
-        predicted += _predicted(network, chunk, parameter.device)
+    for first in range(0, len(graphs), batch_size):
+        predicted += _predicted(network, graphs[first : first + batch_size], parameter.device)
     if failed:
         _replace(path.with_suffix(".failed.txt"), json.dumps(failed, ensure_ascii=False, indent=1))
     temporary = path.with_suffix(".tmp")
@@ -138,25 +135,20 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
 def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.device) -> list[Any]:
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
-    inputs = []
-    for graph in graphs:
-        copy = graph.clone()
-        for name in list(graph.keys()):
-            if name not in read:
-                del copy[name]
-        inputs.append(copy)
-    values = {name: value.detach().cpu() for name, value in network(Batch.from_data_list(inputs).to(device)).items()}
+    inputs = [AtomicData(**{name: value for name, value in graph if name in read}) for graph in graphs]
     sizes = [graph.num_nodes for graph in graphs]
+    values = {}
+    for name, value in network(Batch.from_data_list(inputs).to(device)).items():
+        is_node = level_of(name) == "node" or getattr(network, "per_atom", False)
+        values[name] = value.detach().cpu().split(sizes if is_node else 1)
     found = []
     for n, graph in enumerate(graphs):
         for name in TARGETS:
             if name in graph:
                 del graph[name]  # what is written is predicted
-        for name, value in values.items():
-            is_node = level_of(name) == "node" or getattr(network, "per_atom", False)
-            one = value.split(sizes)[n] if is_node else value[n : n + 1]
-            if not one.isnan().any():
-                graph[name] = one
+        for name, parts in values.items():
+            if not parts[n].isnan().any():
+                graph[name] = parts[n]
         found.append(to_ase(graph))
     return found
 

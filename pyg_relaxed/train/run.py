@@ -51,7 +51,7 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     """
     run = Path(run)
     parts = Parts(config)
-    record = {"data": parts.digest, "counts": parts.counts(), "versions": _versions()}
+    record: dict[str, Any] = {"data": parts.digest, "counts": parts.counts(), "versions": _versions()}
     _check_same(run, config, record)
     model = build(config, parts.parts["train"])
     module = TrainingModule(model, config)
@@ -66,7 +66,7 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         run.mkdir(parents=True, exist_ok=True)
         (run / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
         (run / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
-        _say(parts, model)
+        _say(record["counts"], model)
     path = run / "checkpoints" / "last.safetensors"
     with warnings.catch_warnings():
         _quiet()
@@ -165,8 +165,8 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _say(parts: Parts, model: torch.nn.Module) -> None:
-    for name, counts in parts.counts().items():
+def _say(parts: dict[str, dict[str, int]], model: torch.nn.Module) -> None:
+    for name, counts in parts.items():
         labels = ", ".join(f"{label} {n}" for label, n in counts.items() if label != "structures")
         print(f"{name}: {counts['structures']} structures, with {labels}")
     print(f"{type(model).__name__}: {sum(p.numel() for p in model.parameters()):,} weights", flush=True)
