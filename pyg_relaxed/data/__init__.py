@@ -18,6 +18,7 @@ from .packing import pack, unpack
 from .rotation import align_to, rotate
 from .skin import SkinNeighbourList
 from .voigt import from_voigt, to_voigt
+from .volume import cell_volume
 
 __all__ = [
     "FRAMES",
@@ -33,6 +34,7 @@ __all__ = [
     "align_to",
     "build_graph",
     "cell_map",
+    "cell_volume",
     "decode",
     "dtype_of",
     "edge_vectors",

@@ -67,6 +67,9 @@ def encode(name: str, value: Any, dtype: torch.dtype) -> Any:
         value: A number, an array, text, a list, or any object (copied).
         dtype: Floating dtype.
 
+    Raises:
+        ValueError: If a value that must be an integer is none, or a real one is complex.
+
     Example:
         >>> encode("energy", -1.5, torch.float64)
         tensor([-1.5000], dtype=torch.float64)
@@ -77,8 +80,22 @@ def encode(name: str, value: Any, dtype: torch.dtype) -> Any:
     if tensor is None:
         return str(value) if isinstance(value, str) else copy.deepcopy(value)
     if name in KEYS:
-        tensor = tensor.to(dtype)
+        tensor = _cast(name, tensor, dtype)
     return tensor.unsqueeze(0) if level_of(name) == "graph" else tensor
+
+
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the tensor in the dtype of its key; no digits are cut off but those of floats."""
+    if tensor.is_complex():
+        raise ValueError(f"'{name}' must be real (got {tensor.flatten()[:3].tolist()}): give its real part")
+    cast = tensor.to(dtype)
+    if tensor.is_floating_point() and not dtype.is_floating_point and not torch.equal(cast.to(tensor.dtype), tensor):
+        place = (cast != tensor).nonzero()[0].tolist()
+        kind = "true or false" if dtype == torch.bool else "integers"
+        raise ValueError(
+            f"'{name}' must be {kind} (got {tensor[tuple(place)].item()} at {place}): round it, or rename it"
+        )
+    return cast
 
 
 def decode(name: str, value: Any) -> Any:

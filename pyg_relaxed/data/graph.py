@@ -105,6 +105,7 @@ def build_graph(
     edge_index, edge_cell_shift = neighbour_list(pos, cell, pbc, cutoff)
     given = {"z": z, "pos": pos, "cell": cell, "pbc": pbc, "cutoff": float(cutoff), "frame": frame, **attributes}
     tensors = {name: encode(name, value, dtype) for name, value in given.items() if value is not None}
+    tensors["cutoff"] = encode("cutoff", float(cutoff), torch.promote_types(dtype, torch.float32))  # 16 bits round it
     return AtomicData(edge_index=edge_index, edge_cell_shift=edge_cell_shift, **tensors)
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from vesin import NeighborList
 
 MANY = 20_000  # pairs
+PADDING = 1.1  # of the cutoff, between what must not see each other: more than rounding
+GPU_REFUSALS = ("Failed to load", "exceeds the maximum capacity", "out of memory")  # what vesin says; the CPU can
 
 
 def neighbour_list(
@@ -94,38 +96,38 @@ def _search(
     # Far from the cell the differences of positions lose digits: bring every atom home first, undo it in the shifts.
     inverse = np.linalg.inv(box)
     home = np.where(periodic, np.floor(points @ inverse), 0.0)
-    wrapped = points - home @ box
-    widths = _widths(wrapped, inverse, periodic)
-    reach = _reach(widths, periodic, float(cutoff))
-    if reach > cutoff:
-        wrapped = _without_gaps(wrapped, box, inverse, periodic, 2 * cutoff)
-        widths = _widths(wrapped, inverse, periodic)
-        reach = _reach(widths, periodic, float(cutoff))
-    check_images(len(points), box, widths, periodic, reach)
+    points = points - home @ box
+    widths = 1 / np.linalg.norm(inverse, axis=0)
+    if not periodic.all():
+        points, widths = _without_gaps(points, box, widths, periodic, PADDING * max(cutoff, 1e-3))
+    reach, sides = _reach(widths, periodic, cutoff)
+    # vesin takes minutes where only some directions are periodic: along the others give it images out of reach.
+    closed = np.where(periodic[:, None], box, sides[:, None] * box)
+    check_images(len(points), box, widths.tolist(), periodic, reach)
     search = NeighborList(cutoff=reach, full_list=True)
-    i, j, shift, distance = _pairs(search, wrapped, box, periodic, device)
+    i, j, shift, distance = _pairs(search, points, closed, device)
     if reach > cutoff:
         near = distance < cutoff  # < as vesin
         i, j, shift, distance = i[near], j[near], shift[near], distance[near]
     check_distances(i, j, distance)
-    farthest = [reach / width + 2 if along else 0 for width, along in zip(widths, periodic, strict=True)]
+    farthest = np.where(periodic, reach / sides + 2, 0).tolist()
     edge_index, edge_cell_shift = _sorted(i, j, shift, home, farthest)
     return edge_index.to(device), edge_cell_shift.to(device)
 
 
-def _pairs(
-    search: NeighborList, points: np.ndarray, box: np.ndarray, periodic: np.ndarray, device: torch.device
-) -> list[Any]:
+def _pairs(search: NeighborList, points: np.ndarray, box: np.ndarray, device: torch.device) -> list[Any]:
     """Return i and j (int64), shifts (int32) and distances of all pairs, in memory of ``search``.
 
     They are found on a GPU, and stay there, where vesin can. Few are arrays of NumPy, whose calls are short; many are
     tensors, for which torch has threads.
     """
+    periodic = np.ones(3, dtype=bool)
     if device.type == "cuda":
         try:
             i, j, *rest = search.compute(*(torch.from_numpy(t).to(device) for t in (points, box, periodic)), "ijSd")
-        except RuntimeError:  # there is no library of CUDA that it can load, or no room for that many pairs
-            pass
+        except RuntimeError as error:
+            if not any(refusal in str(error) for refusal in GPU_REFUSALS):
+                raise
         else:
             return [i.to(torch.int64), j.to(torch.int64), *rest]
     i, j, *rest = search.compute(points, box, periodic, "ijSd", copy=False)
@@ -133,41 +135,40 @@ def _pairs(
     return columns if len(i) < MANY else [torch.from_numpy(column) for column in columns]
 
 
-def _widths(points: np.ndarray, inverse: np.ndarray, periodic: np.ndarray) -> list[float]:
-    """Return how wide the box is along each period, and the atoms spread along the other directions."""
-    widths: list[float] = (1 / np.linalg.norm(inverse, axis=0)).tolist()
-    if not periodic.all():
-        spread = np.ptp(points @ inverse, axis=0)
-        widths = np.where(periodic, widths, spread).tolist()
-    return widths
+def _reach(widths: np.ndarray, periodic: np.ndarray, cutoff: float) -> tuple[float, np.ndarray]:
+    """Return how far to search, in a box of which sides: to the cutoff, or farther where vesin would divide by zero.
 
-
-def _reach(widths: list[float], periodic: np.ndarray, cutoff: float) -> float:
-    """Return how far to search: the cutoff, or farther where vesin would divide by zero and end the process.
-
-    vesin 0.6.2 scales the bins of a box to 1e5 of them at most; of a long or flat box that leaves none along a side.
+    vesin 0.6.2 takes as many bins of the cutoff as fit between the faces of a box. If those are more than 1e5 it scales
+    them down, one side after the other, each cut to an integer and made from the one before: where 2 along the thinnest
+    side should be left (3, to be sure) at least 1 is, where fewer perhaps none. On a GPU all must fit into 32 bits.
     """
-    reach = cutoff
+    reach = max(cutoff, 1e-3)  # vesin refuses 1e-6
     while True:
-        bins = [max(width // reach, 1) for width in widths]
-        most = math.prod(n if along else n + 2 for n, along in zip(bins, periodic, strict=True))
-        if most <= 1e5 or min(bins) * math.cbrt(1e5 / most) >= 2:
-            return reach
-        reach *= 1.25
+        sides = np.where(periodic, widths, widths + PADDING * reach)
+        bins = [max(side * (1 + 1e-6) // reach, 1) for side in sides.tolist()]  # no fewer than vesin, which rounds too
+        total = math.prod(bins)
+        if total <= 1e5 or (total < 2**31 and min(bins) * math.cbrt(1e5 / total) >= 3):
+            return reach, sides
+        reach *= 1.1
 
 
 def _without_gaps(
-    points: np.ndarray, box: np.ndarray, inverse: np.ndarray, periodic: np.ndarray, gap: float
-) -> np.ndarray:
-    """Return positions with no gap wider than ``gap`` along directions that are not periodic (unit rows of ``box``)."""
-    for k in np.flatnonzero(~periodic):
-        along = points @ inverse[:, k]
-        order = np.argsort(along)
-        excess = np.maximum(np.diff(along[order], prepend=along[order[0]]) - gap, 0)
-        back = np.empty(len(points))
-        back[order] = np.cumsum(excess)
-        points = points - np.outer(back, box[k])
-    return points
+    points: np.ndarray, box: np.ndarray, widths: np.ndarray, periodic: np.ndarray, gap: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions from zero on, with no gap wider than ``gap``, along open directions, and how far they spread.
+
+    Open directions are unit rows of ``box``; along the others the second result is ``widths``. Atoms with no such gap
+    between them move together.
+    """
+    directions, widths = box[~periodic], widths.copy()
+    along = points @ directions.T
+    order = np.argsort(along, axis=0)
+    ordered = np.take_along_axis(along, order, axis=0)
+    excess = np.maximum(np.diff(ordered, axis=0, prepend=ordered[:1]) - gap, 0)
+    back = np.empty_like(along)
+    np.put_along_axis(back, order, ordered[:1] + np.cumsum(excess, axis=0), axis=0)
+    widths[~periodic] = (along - back).max(axis=0)
+    return points - back @ directions, widths
 
 
 def _sorted(i: Any, j: Any, shift: Any, home: np.ndarray, farthest: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -85,6 +85,7 @@ class SkinNeighbourList:
         before, now = complete_cell(self._cell, periodic), complete_cell(box, periodic)
         F = np.linalg.solve(before, now)  # of rows: x = x0 @ F
         moved = points - self._pos @ F
-        furthest = np.linalg.norm(moved - moved.mean(axis=0), axis=1).max(initial=0.0)
+        drift = moved.sum(axis=0) / max(len(moved), 1)  # no atoms have no mean
+        furthest = np.linalg.norm(moved - drift, axis=1).max(initial=0.0)
         stretch = np.linalg.norm(np.linalg.inv(F), ord=2)
         return bool(stretch * (self.cutoff + 2 * furthest) <= self.cutoff + self.skin)

@@ -248,3 +248,10 @@ def test_read_only_arrays():
     value = np.ones(3)
     value.flags.writeable = False
     assert encode("site_a", value, torch.float32).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_cutoff_is_not_rounded_to_16_bits(dtype):
+    data = build_graph([1], [[0, 0, 0]], torch.zeros(3, 3), [False] * 3, cutoff=4.7, dtype=dtype)
+    assert data.pos.dtype == dtype
+    assert data.cutoff.item() == pytest.approx(4.7, rel=1e-7)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyg_relaxed.data import neighbour_list
-from pyg_relaxed.data.neighbours import _sorted
+from pyg_relaxed.data.neighbours import _pairs, _sorted
 
 PBC = list(product([False, True], repeat=3))
 
@@ -194,6 +194,11 @@ def test_cutoff(cutoff):
         neighbour_list([[0.0, 0, 0]], np.eye(3), [False] * 3, cutoff)
 
 
+def test_a_cutoff_below_what_vesin_takes_finds_nothing():
+    pos, box = [[0.0, 0, 0], [0.5, 0, 0]], np.eye(3)
+    assert neighbour_list(pos, box, [True, False, False], 1e-9)[0].shape == (2, 0)
+
+
 def test_atoms_on_top_of_each_other():
     with pytest.raises(ValueError, match=r"atoms 0 and 2 are 0.0002 Å apart"):
         neighbour_list([[0.0, 0, 0], [1.0, 1, 1], [0.0, 0, 2e-4]], np.zeros((3, 3)), [False] * 3, 5.0)
@@ -275,6 +280,37 @@ def test_edges_are_in_order_wherever_their_atoms_were(num_atoms, far, random, nu
     for few_or_many in (columns, [torch.from_numpy(column) for column in columns]):
         found = _sorted(*few_or_many, np.array(home, dtype=float), [3.0, 3.0, 3.9])
         assert as_tuples(*found) == sorted(expected)
+
+
+class WithoutGPU:
+    """A search that fails on tensors, as vesin on a GPU, and answers to arrays."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def compute(self, points, *_, **__):
+        if isinstance(points, torch.Tensor):
+            raise RuntimeError(self.message)
+        return np.zeros(1, np.uint64), np.ones(1, np.uint64), np.zeros((1, 3), np.int32), np.ones(1)
+
+
+@pytest.mark.parametrize(
+    ("message", "falls_back"),
+    [
+        ("Failed to load libnvrtc.so. Try appending the directory containing this library", True),
+        ("The number of neighbor pairs exceeds the maximum capacity of 64", True),
+        ("CUDA out of memory. Tried to allocate 20.00 GiB", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_only_what_a_gpu_cannot_do_is_done_on_the_cpu(message, falls_back, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device: tensor)
+    search, cuda = WithoutGPU(message), torch.device("cuda")
+    if falls_back:
+        assert [len(column) for column in _pairs(search, np.zeros((2, 3)), np.eye(3), cuda)] == [1] * 4
+    else:
+        with pytest.raises(RuntimeError, match=message):
+            _pairs(search, np.zeros((2, 3)), np.eye(3), cuda)
 
 
 @pytest.mark.gpu

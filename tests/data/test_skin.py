@@ -58,6 +58,13 @@ def test_the_bound_is_tight_enough_to_matter():
     assert search(near, np.zeros((3, 3)), [False] * 3)[0].shape[1] == 2
 
 
+def test_no_atoms_have_no_edges():
+    search = SkinNeighbourList(2.0, 0.5)
+    for _ in range(2):
+        assert search(np.empty((0, 3)), np.eye(3), [True] * 3)[0].shape == (2, 0)
+    assert search.num_searches == 1
+
+
 @pytest.mark.parametrize("skin", [0.0, -1.0, float("nan"), float("inf")])
 def test_skin(skin):
     with pytest.raises(ValueError, match="'skin' must be a positive, finite distance"):
