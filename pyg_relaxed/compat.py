@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ with torch.serialization.safe_globals([slice]):
     from e3nn import nn as e3nn_nn
     from e3nn import o3
 
-__all__ = ["default_dtype", "e3nn", "e3nn_nn", "o3"]
+__all__ = ["default_dtype", "e3nn", "e3nn_nn", "o3", "quiet_spglib"]
 
 
 @contextmanager
@@ -25,3 +26,11 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+@contextmanager
+def quiet_spglib() -> Iterator[None]:
+    """Ask spglib, which from 2.7 on warns at each call of how later versions will raise their errors."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
+        yield

@@ -23,7 +23,7 @@ ALLOWED = {
     "structures": BOTTOM,
     "adapters": BOTTOM | {"data"},
     "transforms": BOTTOM | {"o3", "data", "surgery", "symmetry"},
-    "datasets": BOTTOM | {"data", "adapters", "transforms"},
+    "datasets": BOTTOM | {"data", "adapters", "symmetry", "transforms"},
     "nn": BOTTOM | {"o3", "kernels"},
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},
     "surgery": BOTTOM | {"o3"},

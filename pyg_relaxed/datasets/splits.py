@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch_geometric.data import Data
 
-from ..transforms.space_group import crystal_of, symmetry_dataset
+from ..symmetry.crystals import symmetry_dataset
+from ..transforms.space_group import crystal_of
 
 
 def split_groups(groups: Sequence[Hashable], fractions: Sequence[float], seed: int = 0) -> list[list[int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from ..transforms.space_group import symmetry_dataset
+from ..symmetry.crystals import symmetry_dataset
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import spglib
 import torch
 
 from ..adapters import as_atoms
 from ..checks import check_positive
 from ..compat import o3
 from ..o3 import PointGroup, projector
+from ..symmetry.crystals import symmetry_dataset
 from ..symmetry.words import meaning, strain_components
 from .diagnosis import carriers, effect, group_kept, irrep_effects, kept_operations, residual_group
 from .findings import Discovery, OrderParameter, strict_bound
@@ -183,7 +183,7 @@ def _child_symmetry(child: Atoms, mapping: Mapping, symprec: float) -> tuple[Poi
     """Return the child's own point group, in the axes of the parent, and its space group."""
     # The lattice of a supercell need not have the symmetry of the crystal.
     child = primitive(child, symprec)
-    dataset = spglib.get_symmetry_dataset((child.cell.array, child.get_scaled_positions(), child.numbers), symprec)
+    dataset = symmetry_dataset(child.cell.array, child.get_scaled_positions(), child.numbers, symprec)
     columns = child.cell.array.T
     U, _, V = np.linalg.svd(columns @ dataset.rotations @ np.linalg.inv(columns))
     group = PointGroup.from_operations(mapping.rotation.T @ U @ V @ mapping.rotation)

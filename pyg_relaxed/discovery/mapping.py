@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
 from scipy.optimize import linear_sum_assignment
 
 from ..data import cell_map, polar_decomposition
+from ..symmetry.crystals import primitive_cell
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -49,11 +49,7 @@ def primitive(atoms: Atoms, symprec: float = 0.01) -> Atoms:
     """
     if not atoms.pbc.all():
         raise ValueError(f"discovery needs crystals: pbc is {atoms.pbc.tolist()}")
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.standardize_cell(cell, to_primitive=True, no_idealize=True, symprec=symprec)
-    if found is None:
-        raise ValueError(f"spglib finds no symmetry of {_formula(atoms)} at symprec={symprec} Å")
-    lattice, scaled, numbers = found
+    lattice, scaled, numbers = primitive_cell(atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers, symprec)
     frame = {name: atoms.info[name] for name in ("frame",) if name in atoms.info}
     return type(atoms)(numbers=numbers, scaled_positions=scaled, cell=lattice, pbc=True, info=frame)
 

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import spglib
 
 from ..o3 import PointGroup, representation
 from ..symmetry import PointGroupIrrep, point_group_irreps
+from ..symmetry.crystals import symmetry_dataset
 from ..symmetry.words import quadrupole, strain_components
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Parent:
             symprec (float, optional): Tolerance, Å. (default: :obj:`0.01`)
         """
         scaled = atoms.get_scaled_positions()
-        dataset = spglib.get_symmetry_dataset((atoms.cell.array, scaled, atoms.numbers), symprec=symprec)
+        dataset = symmetry_dataset(atoms.cell.array, scaled, atoms.numbers, symprec)
         columns = atoms.cell.array.T
         permutations = []
         for W, t in zip(dataset.rotations, dataset.translations, strict=True):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..checks import check_orthogonal
+from ..compat import quiet_spglib
 
 TOL = 1e-4  # between operations, which differ by 1/10 or more in the groups of interest
 
@@ -189,11 +190,11 @@ def _crystallographic() -> dict[str, PointGroup]:
 
     groups: dict[str, PointGroup] = {}
     for hall in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall)
+        with quiet_spglib():
+            kind, rotations = spglib.get_spacegroup_type(hall), spglib.get_symmetry_from_database(hall)["rotations"]
         names = {kind.pointgroup_international, SETTINGS.get(kind.number)} - {None, *groups}
         if not names:
             continue
-        rotations = spglib.get_symmetry_from_database(hall)["rotations"]
         columns = np.eye(3)
         if any(abs(W).sum() > 3 for W in rotations):  # hexagonal axes
             columns = np.array([[1, -0.5, 0], [0, 3**0.5 / 2, 0], [0, 0, 1]])

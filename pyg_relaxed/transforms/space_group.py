@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch_geometric.data import Data
 
 from ..data import cell_map, polar_decomposition, to_numpy
-
-if TYPE_CHECKING:
-    from spglib import SpglibDataset
+from ..symmetry.crystals import symmetry_dataset
 
 
 @dataclass(frozen=True)
@@ -62,26 +59,6 @@ def crystal_of(data: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(f"the graph needs atomic numbers 'z' (it has {', '.join(data.keys())})")
     lattice = to_numpy(cell, np.float64).reshape(3, 3)
     return lattice, to_numpy(data.pos, np.float64) @ np.linalg.inv(lattice), to_numpy(z)
-
-
-def symmetry_dataset(cell: np.ndarray, scaled: np.ndarray, numbers: np.ndarray, symprec: float) -> SpglibDataset:
-    """Return what spglib says of a crystal, see :func:`find_space_group`.
-
-    Raises:
-        ValueError: If it finds no space group.
-    """
-    import spglib  # imports nothing heavy, but is needed here alone
-
-    try:
-        dataset = spglib.get_symmetry_dataset((cell, scaled, numbers), symprec=symprec)
-    except getattr(spglib, "SpglibError", ()):  # versions to come raise where others return None
-        dataset = None
-    if dataset is None:
-        raise ValueError(
-            f"spglib finds no space group of {len(numbers)} atoms at symprec={symprec} Å: give a smaller one where "
-            "atoms lie closer together than that, a larger one where noise hides the symmetry"
-        )
-    return dataset
 
 
 def find_space_group(cell: np.ndarray, scaled: np.ndarray, numbers: np.ndarray, symprec: float) -> SpaceGroup:
