@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,18 @@ from .arrays import to_numpy
 from .frame import cell_map, polar_decomposition
 from .keys import KEYS
 
+# What turns beside the table of keys, and how many of its last indices are Cartesian: edge vectors, and what the
+# transforms PositionNoise and Symmetrize leave on a graph.
+CARTESIAN: Final = {"edge_vec": 1, "site_noise": 1, "site_displacement": 1, "info_strain": 2}
+
 
 def rotate(data: Data, R: Tensor | npt.ArrayLike) -> Data:
     """Return a graph whose vectors v are R v, with its forces, stress and all tensors; edges and shifts stay.
 
     Positions, cell, edge vectors and every key of the table turn as its ``irreps`` say; magnetic moments with three
-    components are axial. What the table does not know (``site_*``, ``info_*``) stays as it is. A relaxed model gives
-    the turned result on the turned graph only if its theta turns along, :func:`pyg_relaxed.rotate_`.
+    components are axial. So do ``site_noise``, ``site_displacement`` and ``info_strain`` of the transforms; any other
+    ``site_*`` and ``info_*`` stays as it is. A relaxed model gives the turned result on the turned graph only if its
+    theta turns along, :func:`pyg_relaxed.rotate_`.
 
     Args:
         data: A graph or a batch of graphs; it is not changed.
@@ -89,8 +95,8 @@ def _rank(name: str, value: object) -> int:
     """Return how many of the last indices of an attribute are Cartesian."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return 0
-    if name == "edge_vec":
-        return 1
+    if name in CARTESIAN:
+        return CARTESIAN[name]
     key = KEYS.get(name)
     if key is None or (key.axial and value.dim() == key.rank):  # collinear moments are numbers
         return 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from ..data import edge_vectors
+from ..data import cell_volume, edge_vectors
 from ..nn import PairRepulsion
 from .e3nn_network import RelaxedE3NN
 from .on_network import OnNetwork
@@ -43,8 +43,9 @@ class RelaxedPotential(OnNetwork):
         num_layers (int, optional): Number of convolutions. (default: :obj:`3`)
         energy_scale (float or dict, optional): What one unit of the network stands for, eV; one for all species or
             one for each, such as the size of the forces. (default: :obj:`1.0`)
-        energy_shift (float or dict, optional): Energy of an atom alone, eV; one for all species or one for each.
-            (default: :obj:`0.0`)
+        energy_shift (float or dict, optional): Added to the energy for each atom, eV; one for all species or one for
+            each, such as the energy of the atom alone. (The model's own is this and ``energy_scale`` times what the
+            network gives an atom without neighbours, which need not be zero.) (default: :obj:`0.0`)
         repulsion (bool, optional): Add the :class:`~pyg_relaxed.nn.PairRepulsion` of the nuclei.
             (default: :obj:`False`)
         charges (bool, optional): Learn charges of the atoms, which add up to the charge of the structure, and from
@@ -122,7 +123,7 @@ class RelaxedPotential(OnNetwork):
             irreps_field=self.irreps_field,
             **kwargs,
         )
-        self.repulsion = PairRepulsion(numbers, covalent_radii(numbers)) if repulsion else None
+        self.repulsion = PairRepulsion(numbers, covalent_radii(numbers), cutoff) if repulsion else None
         self.charges = charges
         self.config: dict[str, Any] = {
             **self._network_config("irreps_field", "trim_last"),
@@ -241,12 +242,12 @@ def _share(total: Tensor, charges: Tensor, batch: Tensor) -> Tensor:
 
 
 def _is_open(data: Data, B: int) -> Tensor:
-    """Return which structures are periodic along no vector, ``[B]``."""
+    """Return which structures are periodic along no vector, ``[B]``: with neither ``pbc`` nor cell and shifts, all."""
     pbc = data.get("pbc")
     if pbc is not None:
         return ~pbc.view(B, 3).any(dim=1)
-    shift = data.get("edge_cell_shift")
-    return data.z.new_ones(B, dtype=torch.bool) if shift is None else data.z.new_zeros(B, dtype=torch.bool)
+    is_open = data.get("cell") is None or data.get("edge_cell_shift") is None
+    return torch.full((B,), is_open, device=data.z.device)
 
 
 def _volume(data: Data, B: int) -> Tensor | None:
@@ -254,6 +255,6 @@ def _volume(data: Data, B: int) -> Tensor | None:
     cell = data.get("cell")
     if cell is None:
         return None
-    volume = torch.linalg.det(cell.view(B, 3, 3)).abs()
-    has_volume = (volume > 0) & ~_is_open(data, B)
-    return volume.masked_fill(~has_volume, float("nan")) if has_volume.any() else None
+    found = cell_volume(cell.view(B, 3, 3))
+    has_volume = (found > 0) & ~_is_open(data, B)
+    return found.masked_fill(~has_volume, float("nan")) if has_volume.any() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,11 +27,13 @@ class PairRepulsion(ExactConstants):
 
     :math:`\phi` is the universal screening function and :math:`a` its length (*The Stopping and Range of Ions in
     Solids*, 1985, eqs. 2-60 and 2-61); the envelope :math:`u` of arXiv 2003.03123, eq. 8, takes it to zero at the
-    distance :math:`R_{ij}`, the sum of the covalent radii, so that bonds are left to the network.
+    distance :math:`R_{ij}`, the sum of the covalent radii or the cutoff where that is less, so that bonds are left to
+    the network, and energy and forces go to zero before the edges end.
 
     Args:
         species (sequence of int): Atomic numbers.
         radii (sequence of float): Covalent radius of each, Å.
+        cutoff (float, optional): Up to which there are edges, Å. (default: no bound)
 
     Shapes:
         - **input:** lengths ``[E]`` in Å, index into ``species`` of each atom ``[N]``, edge indices ``[2, E]``, both
@@ -52,10 +55,11 @@ class PairRepulsion(ExactConstants):
     amplitudes: Tensor
     decays: Tensor
 
-    def __init__(self, species: Sequence[int], radii: Sequence[float]) -> None:
+    def __init__(self, species: Sequence[int], radii: Sequence[float], cutoff: float = math.inf) -> None:
         super().__init__()
         if len(species) != len(radii):
             raise ValueError(f"'radii' has {len(radii)} entries for {len(species)} species: give one for each")
+        self.cutoff = float(cutoff)
         self.register_constant("charges", torch.tensor(species, dtype=torch.float64))
         self.register_constant("radii", torch.tensor(radii, dtype=torch.float64))
         self.register_constant("amplitudes", torch.tensor(AMPLITUDES, dtype=torch.float64))
@@ -67,7 +71,7 @@ class PairRepulsion(ExactConstants):
         Z, powers = self.charges, self.charges**0.23
         screening = 0.8854 * BOHR / (powers[first] + powers[second])
         phi = torch.exp(-(length / screening).unsqueeze(1) * self.decays) @ self.amplitudes
-        reach = self.radii[first] + self.radii[second]
+        reach = (self.radii[first] + self.radii[second]).clamp(max=self.cutoff)
         energy = 0.5 * COULOMB * Z[first] * Z[second] / length * phi * polynomial_envelope(length / reach, 1.0)
         return energy.new_zeros(len(species)).index_add(0, edge_index[1], energy)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from typing import Final
 
 from torch import Tensor
 from torch_geometric.data import Data
 
 from ..data import TARGETS
 from .radius_graph import RadiusGraph
+
+# What Symmetrize leaves on a graph: in another cell it leads back to nothing.
+SYMMETRY: Final = ("site_displacement", "info_strain", "info_space_group", "info_space_group_number")
 
 
 def targets_to_keep(keep: Iterable[str]) -> tuple[str, ...]:
@@ -35,8 +39,8 @@ def targets_to_keep(keep: Iterable[str]) -> tuple[str, ...]:
 def moved(data: Data, pos: Tensor, cell: Tensor | None = None, keep: Iterable[str] = ()) -> Data:
     """Return a graph with its atoms elsewhere, without what belonged to the old positions.
 
-    Targets (energy, forces, stress, ...) and ``frac_coords`` go. Edges within a ``cutoff`` are found anew; edges
-    without one, which the caller has chosen, stay, less their ``edge_vec``.
+    Targets (energy, forces, stress, ...) and ``frac_coords`` go, and with the cell what :class:`Symmetrize` left. Edges
+    within a ``cutoff`` are found anew; edges without one, which the caller has chosen, stay, less their ``edge_vec``.
 
     Args:
         data: One graph; it is not changed.
@@ -54,7 +58,7 @@ def moved(data: Data, pos: Tensor, cell: Tensor | None = None, keep: Iterable[st
     found.pos = pos
     if cell is not None:
         found.cell = cell
-    for name in (*TARGETS, "frac_coords", "edge_vec"):
+    for name in (*TARGETS, "frac_coords", "edge_vec", *(SYMMETRY if cell is not None else ())):
         if name in found and name not in keep:
             del found[name]
     if "edge_index" in found and "cutoff" in found:

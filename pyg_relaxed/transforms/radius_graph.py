@@ -15,7 +15,8 @@ class RadiusGraph(BaseTransform):
 
     Periodic along the lattice vectors that ``pbc`` names; without ``cell`` or ``pbc`` the graph is a molecule. Unlike
     :class:`torch_geometric.transforms.RadiusGraph` it leaves no neighbour out. Attributes of the old edges
-    (``edge_attr``, ``edge_vec``) belong to those and are removed.
+    (``edge_attr``, ``edge_weight``, whatever ``data.is_edge_attr`` names) belong to those and are removed. Distances
+    are those in float64, and ``cutoff`` is kept in float32 at least, of positions in any dtype.
 
     Args:
         cutoff (float): In Å.
@@ -46,12 +47,24 @@ class RadiusGraph(BaseTransform):
         if pbc is None:
             pbc = torch.zeros(3, dtype=torch.bool)
         cell = torch.zeros(3, 3) if cell is None else cell
-        for stale in ("edge_attr", "edge_vec"):
-            if stale in data:
-                del data[stale]
+        for stale in edge_attributes(data):
+            del data[stale]
         data.edge_index, data.edge_cell_shift = neighbour_list(data.pos, cell, pbc, self.cutoff)
-        data.cutoff = data.pos.new_tensor([self.cutoff])
+        data.cutoff = data.pos.new_tensor([self.cutoff], dtype=torch.promote_types(data.pos.dtype, torch.float32))
         return data
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(cutoff={self.cutoff})"
+
+
+def edge_attributes(data: Data) -> list[str]:
+    """Return the names of what belongs to the edges of a graph, and to no others: by PyG's rule, or called ``edge_*``.
+
+    Args:
+        data: One graph.
+
+    Example:
+        >>> edge_attributes(Data(pos=torch.zeros(2, 3), edge_index=torch.tensor([[0], [1]]), weight=torch.ones(1)))
+        ['edge_index', 'weight']
+    """
+    return [name for name in data.to_dict() if name.startswith("edge_") or data.is_edge_attr(name)]

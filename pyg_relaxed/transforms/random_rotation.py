@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -15,9 +14,6 @@ from torch_geometric.transforms import BaseTransform
 from ..data import rotate
 from ..o3 import representation
 from ..surgery import rotate_, thetas
-
-# What PositionNoise and Symmetrize leave on a graph, and the table of keys does not turn.
-_VECTORS: Final = ("site_noise", "site_displacement")
 
 
 class RandomRotation(BaseTransform):
@@ -122,11 +118,6 @@ class RandomRotation(BaseTransform):
             return Batch.from_data_list([self._turned(graph, R) for graph in data.to_data_list()])
         turned = rotate(data, R)
         matrix = R.to(data.pos)
-        for name in _VECTORS:
-            if name in data:
-                turned[name] = data[name] @ matrix.T
-        if "info_strain" in data:
-            turned.info_strain = matrix @ data.info_strain @ matrix.T
         turned.info_rotation = matrix @ data.info_rotation if "info_rotation" in data else matrix[None]
         return turned
 

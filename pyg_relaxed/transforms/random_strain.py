@@ -17,8 +17,8 @@ class RandomStrain(StructureTransform):
 
     :math:`x' = \exp(\epsilon) x` with the logarithmic strain :math:`\epsilon = (A + A^T) / 2`, A of independent normal
     numbers. No axis is preferred (:math:`R \epsilon R^T` is as likely as :math:`\epsilon`), so the strain breaks no
-    symmetry on average; it never turns a structure and never inverts it. Targets of the old structure go, edges within
-    a ``cutoff`` are found anew.
+    symmetry on average; it never turns a structure and never inverts it. Targets of the old structure go, and so do the
+    records of :class:`Symmetrize`, which lead back from the old cell; edges within a ``cutoff`` are found anew.
 
     Args:
         magnitude (float): Standard deviation of the diagonal of the strain; off the diagonal it is
@@ -47,10 +47,11 @@ class RandomStrain(StructureTransform):
         device = data.pos.device if self.generator is None else self.generator.device
         A = torch.randn(3, 3, generator=self.generator, dtype=torch.float64, device=device).to(data.pos.device)
         F = torch.linalg.matrix_exp(self.magnitude * (A + A.T) / 2).to(data.pos.dtype)
-        cell, origin = data.get("cell"), data.get("celldisp")
+        cell = data.get("cell")
         strained = moved(data, data.pos @ F, None if cell is None else cell @ F, self.keep)  # F is symmetric
-        if origin is not None:
-            strained.celldisp = origin @ F
+        for name in ("celldisp", "site_noise"):
+            if data.get(name) is not None:
+                strained[name] = data[name] @ F
         return strained
 
     def __repr__(self) -> str:

@@ -13,20 +13,20 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from ..data import level_of, to_numpy
-from .radius_graph import RadiusGraph
+from .radius_graph import RadiusGraph, edge_attributes
 from .structure_transform import StructureTransform
 
-_EXTENSIVE: Final = ("energy", "free_energy", "dipole", "charge", "magmom")
-_STALE: Final = ("frac_coords", "edge_index", "edge_cell_shift", "edge_attr", "edge_vec")
+_EXTENSIVE: Final = ("energy", "free_energy", "dipole", "polarizability", "charge", "magmom")
 
 
 class Supercell(StructureTransform):
     r"""Repeat a crystal: the new lattice vectors are ``matrix @ cell``, as in :func:`ase.build.make_supercell`.
 
     Everything per atom is repeated, image by image (the first N atoms are those of the image at the origin), with the
-    index of the atom each is an image of in ``site_primitive`` ``[n N]``. Energies, dipole, total charge and magnetic
-    moment are n times as large, n being the determinant; the spins add up in parallel (:math:`2 S n + 1`). Stress,
-    polarization and dielectric tensor stay. Edges, if there are any, are found anew within ``cutoff``.
+    index of the atom each is an image of in ``site_primitive`` ``[n N]``. Energies, dipole, polarizability, charge and
+    magnetic moment are n times as large, n being the determinant; the spins add up in parallel (:math:`2 S n + 1`).
+    Stress, polarization and tensors of the material stay. Edges, if there are any, are found anew within ``cutoff``,
+    and attributes of the old ones go, as in :class:`RadiusGraph`.
 
     Args:
         matrix (int, tuple or array): How often along each lattice vector, one number for all, three, or an integer
@@ -65,8 +65,9 @@ class Supercell(StructureTransform):
         points = torch.from_numpy(lattice_points(self.matrix)).to(cell)
         n, num_atoms = len(points), len(data.pos)
         found = copy.copy(data)
+        stale = {"frac_coords", *edge_attributes(data)}
         for name, value in data.to_dict().items():
-            if name in _STALE:
+            if name in stale:
                 del found[name]
             elif level_of(name) == "node" or (level_of(name) is None and data.is_node_attr(name)):
                 found[name] = _repeated(value, n)

@@ -84,11 +84,14 @@ class Symmetrize(StructureTransform):
 def unsymmetrize(data: Data) -> Data:
     """Return the graph that :class:`Symmetrize` was given, without the targets and the records that it took.
 
+    It may have turned since (:func:`pyg_relaxed.data.rotate`), or been repeated: the result has, too. Displacements of
+    atoms since then stay in it. After a strain, such as :class:`RandomStrain`, there is no way back.
+
     Args:
         data: A graph or a batch of graphs with ``site_displacement`` and ``info_strain``; it is not changed.
 
     Raises:
-        ValueError: If they are missing.
+        ValueError: If they are missing, or gone with a change of the cell.
 
     Example:
         >>> import pyg_relaxed as pr
@@ -101,15 +104,11 @@ def unsymmetrize(data: Data) -> Data:
     displacement, strain = data.get("site_displacement"), data.get("info_strain")
     if displacement is None or strain is None:
         raise ValueError(
-            f"the graph needs 'site_displacement' and 'info_strain', which Symmetrize leaves "
-            f"(it has {', '.join(data.keys())})"
+            f"the graph needs 'site_displacement' and 'info_strain', which Symmetrize leaves and a change of the cell "
+            f"takes away (it has {', '.join(data.keys())}): unsymmetrize before the cell changes"
         )
     F = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain[0]
-    original = moved(data, (data.pos + displacement) @ F.T, data.cell @ F.T)
-    for name in ("site_displacement", "info_strain", "info_space_group", "info_space_group_number"):
-        if name in original:
-            del original[name]
-    return original
+    return moved(data, (data.pos + displacement) @ F.T, data.cell @ F.T)
 
 
 def _step(

@@ -8,12 +8,13 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from systems import assert_close, differentiate, system
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 import pyg_relaxed as pr
 from pyg_relaxed.compat import o3
 from pyg_relaxed.data import rotate
 from pyg_relaxed.models import RelaxedPotential
+from pyg_relaxed.transforms import RadiusGraph
 
 PBC = list(product([False, True], repeat=3))
 CUTOFF = 3.5
@@ -170,12 +171,67 @@ def test_what_has_no_volume_has_no_stress():
     assert model(pr.from_ase(fcc111("Cu", (1, 1, 2), vacuum=5.0)))["stress"].shape == (1, 3, 3)
 
 
-def test_an_atom_alone_has_the_energy_of_its_species():
-    model = RelaxedPotential(["H", "C"], energy_shift={"H": -13.6, "C": -1030.0}, irreps_hidden="4x0e").eval()
-    far, near = model(pr.from_ase(Atoms("C"))), model(pr.from_ase(Atoms("CH", [[0, 0, 0], [0, 0, 60.0]])))
-    assert far["forces"].tolist() == [[0, 0, 0]]
-    assert near["energy"].item() - far["energy"].item() == pytest.approx(-13.6, abs=5)
-    assert near["energies"][0] == far["energies"][0]
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_vectors_in_a_plane_have_no_volume(turned, dtype):
+    """Their determinant is rounding, 1e-16 of what it is made of, and not zero."""
+    model = RelaxedPotential(["H"], CUTOFF, irreps_hidden="4x0e", num_layers=1).to(dtype).eval()
+    cell = torch.tensor([[3.0, 0.1, 0.3], [0.7, 3.2, 0.1], [3.7, 3.3, 0.4]])
+    cell = (cell @ o3.rand_matrix() if turned else cell).to(dtype)
+    edges = {"edge_index": torch.tensor([[0, 0], [0, 0]]), "edge_cell_shift": torch.tensor([[1, 0, 0], [-1, 0, 0]])}
+    data = Data(z=torch.tensor([1]), pos=torch.zeros(1, 3, dtype=dtype), pbc=torch.tensor([[True, True, False]]))
+    assert "stress" not in model(Data(**data.to_dict(), cell=cell[None], **edges))
+    thin = torch.cat([cell[:2], cell[2:] + 0.01 * torch.linalg.cross(cell[:1], cell[1:2])])
+    assert "stress" in model(Data(**data.to_dict(), cell=thin[None], **edges))
+
+
+@pytest.mark.parametrize("pbc", [None, [[False] * 3]])
+def test_a_molecule_from_radius_graph_has_a_dipole(pbc):
+    atoms, model = molecule("H2O"), potential(charges=True)
+    data = Data(z=torch.tensor(atoms.numbers), pos=torch.tensor(atoms.positions))
+    if pbc is not None:
+        data.pbc = torch.tensor(pbc)
+    found = model(RadiusGraph(CUTOFF)(data))["dipole"]
+    torch.testing.assert_close(found, model(graph(atoms))["dipole"])
+
+
+def test_the_shift_is_added_for_each_atom():
+    model, atoms = potential(energy_shift={"H": 1.0, "C": 2.0, "O": 3.0}), molecule("CH3OH")
+    shifted = potential(energy_shift={"H": 1.5, "C": -98.0, "O": 3.0})
+    shifted.load_state_dict(model.state_dict())
+    before, after = model(graph(atoms)), shifted(graph(atoms))
+    added = torch.tensor([{1: 0.5, 6: -100.0, 8: 0.0}[z] for z in atoms.numbers])
+    torch.testing.assert_close(after["energies"] - before["energies"], added, rtol=0, atol=1e-12)
+    torch.testing.assert_close(after["energy"] - before["energy"], added.sum()[None], rtol=0, atol=1e-12)
+    assert torch.equal(after["forces"], before["forces"])
+
+
+def test_the_scale_multiplies_what_is_learnt():
+    options = {"energy_shift": -5.0, "repulsion": False}
+    model, atoms = potential(energy_scale=1.0, **options), system(3, (True,) * 3)
+    scaled = potential(energy_scale=3.0, **options)
+    scaled.load_state_dict(model.state_dict())
+    before, after = model(graph(atoms)), scaled(graph(atoms))
+    torch.testing.assert_close(after["energies"] + 5, 3 * (before["energies"] + 5), rtol=1e-12, atol=1e-12)
+    for name in ("forces", "stress"):
+        torch.testing.assert_close(after[name], 3 * before[name], rtol=1e-12, atol=1e-12)
+
+
+def test_an_atom_out_of_reach_is_alone():
+    model = potential(energy_shift={"H": -13.6, "C": -1030.0, "O": 0.0})
+    together = model(graph(Atoms("CH", [[0, 0, 0], [0, 0, 60.0]])))
+    alone = [model(graph(Atoms(symbol))) for symbol in "CH"]
+    assert torch.equal(together["energies"], torch.cat([out["energies"] for out in alone]))
+    assert together["forces"].tolist() == [[0, 0, 0]] * 2
+
+
+def test_the_repulsion_ends_within_the_cutoff():
+    """K and K, whose radii add up to 4.06 Å, beyond the edges of 3.5 Å: nothing jumps there."""
+    model = RelaxedPotential(["K"], CUTOFF, irreps_hidden="2x0e", repulsion=True).eval()
+    distances = [CUTOFF - 1e-4, CUTOFF + 1e-4]
+    below, above = (model(graph(Atoms("K2", [[0, 0, 0], [0, 0, d]]))) for d in distances)
+    assert below["energy"].item() == pytest.approx(above["energy"].item(), abs=1e-9)
+    torch.testing.assert_close(below["forces"], above["forces"], rtol=0, atol=1e-6)
 
 
 def test_large_shifts_take_no_digits_in_float32():

@@ -147,6 +147,13 @@ def test_the_origin_of_the_cell_strains_along():
     torch.testing.assert_close(found.celldisp, found.pos)
 
 
+def test_noise_strains_along():
+    noisy = PositionNoise(0.1)(labelled(STRUCTURES["crystal"]))
+    found = RandomStrain(0.1)(noisy)
+    F = noisy.cell[0].inverse() @ found.cell[0]
+    torch.testing.assert_close(found.pos - found.site_noise, (noisy.pos - noisy.site_noise) @ F)
+
+
 def test_bad_input_is_explained():
     with pytest.raises(ValueError, match="'std' must be positive"):
         PositionNoise(-1.0)

@@ -6,7 +6,7 @@ from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import Compose, ToUndirected
 
 import pyg_relaxed as pr
-from pyg_relaxed.transforms import RadiusGraph
+from pyg_relaxed.transforms import PositionNoise, RadiusGraph
 
 GRAPHS = {
     "crystal": bulk("NaCl", "rocksalt", a=5.64),
@@ -48,13 +48,33 @@ def test_a_batch_is_its_graphs():
     assert same_edges(batch, loaded)
 
 
-def test_attributes_of_the_old_edges_go():
+@pytest.mark.parametrize("name", ["edge_attr", "edge_vec", "edge_weight", "edge_type", "distances"])
+def test_attributes_of_the_old_edges_go(name):
     data = pr.from_ase(bulk("Cu"), cutoff=3.0)
-    data.edge_attr, data.edge_vec = torch.zeros(data.num_edges, 2), torch.zeros(data.num_edges, 3)
+    data[name], data.x = torch.zeros(data.num_edges, 2), torch.zeros(1, 4)
     found = RadiusGraph(4.0)(data)
-    assert {"edge_attr", "edge_vec"}.isdisjoint(found.keys())
-    assert {"edge_attr", "edge_vec"} <= set(data.keys())
+    assert name not in found
+    assert "x" in found
+    assert name in data
     found.validate()
+
+
+def test_attributes_of_edges_that_are_not_there_go_too():
+    data = Data(pos=torch.zeros(1, 3), cell=torch.eye(3)[None], pbc=torch.ones(1, 3, dtype=torch.bool))
+    data.edge_weight = torch.ones(5)
+    assert "edge_weight" not in RadiusGraph(1.2)(data)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_cutoff_is_exact_in_every_dtype_of_positions(dtype):
+    """In 16 bits 4.7 is 4.6875, and 2.33 is 2.328125."""
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 4.6875], [0, 4.75, 0]], dtype=dtype)
+    found = RadiusGraph(4.7)(Data(pos=pos))
+    assert found.cutoff.item() == pytest.approx(4.7, rel=1e-7)
+    assert found.edge_index.tolist() == [[1, 0], [0, 1]]
+    moved = PositionNoise(1e-6)(found)
+    assert moved.cutoff.item() == found.cutoff.item()
+    assert same_edges(moved, found)
 
 
 def test_it_composes():

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from torch_geometric.data import Batch, Data
 
 import pyg_relaxed as pr
-from pyg_relaxed.data import edge_vectors
+from pyg_relaxed.data import KEYS, edge_vectors
 from pyg_relaxed.transforms import RadiusGraph, Supercell
 
 MATRICES = [
@@ -89,6 +89,33 @@ def test_labels_scale_as_they_should():
     assert not {"frac_coords", "edge_vec"} & set(found.keys())
     assert data.num_nodes == 2
     assert data.energy.item() == -2.0
+    found.validate()
+
+
+EXTENSIVE = {"energy", "free_energy", "dipole", "polarizability", "charge", "magmom"}
+CHANGED = {"cell", "spin"}  # neither stay nor count the cells
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS.values() if key.level == "graph" and key.name not in CHANGED], ids=lambda key: key.name
+)
+def test_each_property_of_the_structure_counts_the_cells_or_stays(key):
+    data = Data(pos=torch.zeros(1, 3), cell=torch.eye(3)[None], pbc=torch.ones(1, 3, dtype=torch.bool))
+    if key.dtype == "str":
+        data[key.name] = "cartesian"
+        assert Supercell((1, 2, 3))(data)[key.name] == "cartesian"
+        return
+    data[key.name] = torch.ones(key.shape, dtype=torch.bool if key.dtype == "bool" else torch.float64)
+    times = 6 if key.name in EXTENSIVE else 1
+    assert torch.equal(Supercell((1, 2, 3))(data)[key.name], times * data[key.name])
+
+
+def test_attributes_of_the_old_edges_go():
+    data = pr.from_ase(NACL, cutoff=4.0)
+    for name in ("edge_weight", "edge_attr", "weights"):
+        data[name] = torch.ones(data.num_edges)
+    found = Supercell((1, 1, 2))(data)
+    assert not {"edge_weight", "edge_attr", "weights"} & set(found.keys())
     found.validate()
 
 

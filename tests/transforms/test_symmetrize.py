@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 
 import pyg_relaxed as pr
 from pyg_relaxed.data import rotate
-from pyg_relaxed.transforms import PositionNoise, RadiusGraph, RandomStrain, Symmetrize, unsymmetrize
+from pyg_relaxed.transforms import PositionNoise, RadiusGraph, RandomStrain, Supercell, Symmetrize, unsymmetrize
 
 RUTILE = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90])
 QUARTZ = crystal(
@@ -86,6 +86,27 @@ def test_the_way_back(atoms, number):
         torch.testing.assert_close(original.cell, data.cell, rtol=0, atol=1e-10)
         assert set(original.keys()) == set(data.keys())
         assert torch.equal(original.edge_index, data.edge_index)
+
+
+def test_the_way_back_from_other_axes():
+    data, R = noisy(RUTILE, 1, strain=1e-3), torch.linalg.qr(torch.randn(3, 3).double())[0]
+    back, expected = unsymmetrize(rotate(Symmetrize(0.08)(data), R)), rotate(data, R)
+    torch.testing.assert_close(back.pos, expected.pos)
+    torch.testing.assert_close(back.cell, expected.cell)
+
+
+def test_the_way_back_from_a_supercell():
+    data = noisy(RUTILE, 1, strain=1e-3)
+    back, expected = (unsymmetrize(Supercell(2)(Symmetrize(0.08)(data))), Supercell(2)(data))
+    torch.testing.assert_close(back.pos, expected.pos)
+    torch.testing.assert_close(back.cell, expected.cell)
+
+
+def test_no_way_back_from_a_strained_cell():
+    strained = RandomStrain(0.1)(Symmetrize(0.08)(noisy(RUTILE, 1)))
+    assert not {"site_displacement", "info_strain", "info_space_group"} & set(strained.keys())
+    with pytest.raises(ValueError, match=r"a change of the cell takes away .*: unsymmetrize before the cell changes"):
+        unsymmetrize(strained)
 
 
 @pytest.mark.parametrize("name", pr.structures.NAMES[1:])
