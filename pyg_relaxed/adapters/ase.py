@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,8 @@ def from_ase(
     Labels (energy, forces, stress, charges, ...) are read from ``REF_<name>`` in ``info`` and ``arrays``, else from the
     results of ``atoms.calc`` if they belong to this geometry (nothing is computed), else from ``<name>``. The stress
     may be Voigt-6 (xx, yy, zz, yz, xz, xy) or 3 x 3, and in the same order the piezoelectric tensor 3 x 6 and the
-    elastic tensor 6 x 6; put VASP's through :func:`~pyg_relaxed.data.from_voigt` first. ``charge``, ``spin``,
+    elastic tensor 6 x 6; put VASP's through :func:`~pyg_relaxed.data.from_voigt` first. Any tensor may
+    be flat, row by row, as extxyz files hold it: 9 numbers, or N x 9 for one of each atom. ``charge``, ``spin``,
     ``electric_field`` (V/Å) and ``magnetic_field`` (T) are read from ``info``; ``FixAtoms`` and ``FixCartesian`` become
     the mask ``fixed``. Custom arrays become ``site_<name>``, info ``info_<name>`` (but None, which PyG cannot hold).
 
@@ -140,7 +140,7 @@ def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
 
 def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
-    results = _results(atoms)
+    results = results_of(atoms)
     labels = {}
     for name in TARGETS:
         for found in (f"REF_{name}", name):
@@ -155,7 +155,8 @@ def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[
     return labels
 
 
-def _results(atoms: Atoms) -> dict[str, Any]:
+def results_of(atoms: Atoms) -> dict[str, Any]:
+    """Return the results of a calculator, if they belong to this geometry."""
     results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
     changes = atoms.calc.check_state(atoms) if results and hasattr(atoms.calc, "check_state") else []
     if changes:
@@ -181,10 +182,12 @@ def shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
     expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
     if key.voigt and array.shape == key.voigt_shape:
         return from_voigt(array, key.voigt, "ase")
-    if array.size == math.prod(expected):
-        return array.reshape(expected)
-    if key.name == "magmoms" and array.shape == (num_atoms, 3):
+    if key.level == "graph" and array.shape == key.shape:  # as graphs hold it
+        return array[0]
+    if array.shape == expected or (key.name == "magmoms" and array.shape == (num_atoms, 3)):
         return array
+    if key.rank > 1 and array.shape == (*expected[: -key.rank], 3**key.rank):
+        return array.reshape(expected)
     or_voigt = f", or {key.voigt_shape} in Voigt's notation," if key.rank > 2 else ""
     raise ValueError(
         f"'{name}' must have shape {expected}{or_voigt} (got {array.shape}): correct it, or give it another name"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from ..data import FRAMES, frame_of_file
 
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Molecule, Structure
 
 _PACKED = r"(\.gz|\.bz2|\.xz)?"
-_DOCUMENT = re.compile(rf".*\.(json|yaml|yml){_PACKED}", re.IGNORECASE)
+_DOCUMENTS = (".json", ".mson", ".yaml", ".yml")
+_DOCUMENT = re.compile(rf".*\.(json|mson|yaml|yml){_PACKED}", re.IGNORECASE | re.DOTALL)
 _LAMMPS = re.compile(rf"(.*\.(lmp|data|lammps|lammps-data)|(data|lmp)\..*){_PACKED}", re.IGNORECASE)
 _POSCAR = re.compile(r".*(POSCAR|CONTCAR|CENTCAR|\.vasp).*", re.IGNORECASE)
 
@@ -40,16 +44,26 @@ def read_structure(path: str | Path) -> Atoms:
         >>> read_structure(structures.path("BaTiO3_R3m")).get_chemical_formula()
         'BaO3Ti'
     """
+    try:
+        return structure_in(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def structure_in(path: str | Path) -> Atoms:
+    """Return what :func:`read_structure` does; the file is not named in errors about what it holds."""
     name, index = str(path), "-1"
     if not Path(name).exists() and "@" in name:
         name, _, index = name.rpartition("@")
     file = Path(name)
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}{' (a directory)' if file.is_dir() else ''}")
-    atoms = _read(path, file, index)
+    if not re.fullmatch(r"[+-]?\d+", index):
+        raise ValueError(f"'@{index}' names several structures: take one, e.g. '@0'")
+    atoms = _read(file, int(index))
     if len(atoms) == 0:
-        raise ValueError(f"{path} holds no atoms: it may be cut off, or of another format than its name says")
-    check_order(path, atoms)
+        raise ValueError("it holds no atoms: it may be cut off, or of another format than its name says")
+    check_order(atoms)
     if atoms.info.get("frame") not in FRAMES:  # what to_ase left there is no guess
         atoms.info["frame"] = frame_of_file(file)
     return atoms
@@ -67,8 +81,6 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
         return structure
     if isinstance(structure, str | Path):
         return read_structure(structure)
-    import torch
-
     from .ase import to_ase
     from .pymatgen import from_pymatgen
 
@@ -76,46 +88,47 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     return to_ase(from_pymatgen(structure, cutoff=0.1, dtype=torch.float64, extras=False))
 
 
-def _read(path: str | Path, file: Path, index: str) -> Atoms:
-    from ase import Atoms
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of parsers, about what they can live with
-        # ... but not that: hydrogen, helium, lithium
-        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
-        try:  # parsers raise anything on a file that is not theirs
-            check_file(file)
-            document = _document(file)
-            if document is not None:
-                return as_atoms(document)
-            atoms = _by_ase(file, index)
-        except _RefusedError as error:
-            raise ValueError(f"{path}: {error}") from None
-        except Exception as error:
-            if _DOCUMENT.fullmatch(file.name):
-                reason = str(error) if type(error) is ValueError else _described(error)
-                raise ValueError(f"{path}: {reason}") from None
-            atoms = _by_pymatgen(path, file, _described(error))
-    if not isinstance(atoms, Atoms):
-        raise ValueError(f"{path}: '@{index}' names several structures: take one, e.g. '@0'")
-    return atoms
+def is_transient(error: BaseException) -> bool:
+    """Return whether an error is no fault of what is read: no memory, a drive that is gone, a locked database."""
+    if isinstance(error, OSError):
+        return error.errno is not None  # the system's; parsers raise theirs without a number
+    return isinstance(error, MemoryError | torch.OutOfMemoryError | sqlite3.OperationalError)
 
 
 class _RefusedError(ValueError):
     """What no other reader should try."""
 
 
-def _by_ase(file: Path, index: str) -> Any:
-    import ase.io
+def _read(file: Path, index: int) -> Atoms:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parsers, about what they can live with
+        # ... but not that: hydrogen, helium, lithium
+        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
+        try:  # parsers raise anything on a file that is not theirs
+            check_file(file)
+            document = _document(file) if _is_document(file) else None
+            if document is None:
+                return _by_ase(file, index)
+            _check_index(index, 1)
+            return as_atoms(document)
+        except _RefusedError:
+            raise
+        except Exception as error:
+            _raise_transient(error, file)
+            if _is_document(file):  # pymatgen would import what it names
+                raise ValueError(str(error) if type(error) is ValueError else _described(error, file)) from None
+            return _by_pymatgen(file, index, _described(error, file))
 
+
+def _by_ase(file: Path, index: int) -> Atoms:
     is_lammps = bool(_LAMMPS.fullmatch(file.name))
-    # An absolute path: ASE takes one that begins with "postgres" for a server.
-    atoms = ase.io.read(
-        str(file.absolute()),
-        index=int(index) if re.fullmatch(r"[+-]?\d+", index) else index,
-        format="lammps-data" if is_lammps else None,
-        do_not_split_by_at_sign=True,
-    )
+    try:
+        found = _frames(file, slice(index, index + 1 or None), is_lammps)
+    except AssertionError:  # ASE's, where a format holds one structure
+        found = []
+    if not found:
+        _check_index(index, len(_frames(file, slice(None), is_lammps)))
+    (atoms,) = found
     if is_lammps and "masses" not in atoms.arrays and (atoms.numbers == atoms.arrays["type"]).all():
         labels = re.search(r"^\s*Atom Type Labels.*?^\s*1\s+H\b", head(file, None), re.MULTILINE | re.DOTALL)
         if not labels:  # ASE would take type 1 for hydrogen, 2 for helium
@@ -125,45 +138,79 @@ def _by_ase(file: Path, index: str) -> Any:
     return atoms
 
 
-def _by_pymatgen(path: str | Path, file: Path, by_ase: str) -> Atoms:
+def _frames(file: Path, at: slice, is_lammps: bool) -> list[Atoms]:
+    import ase.io
+
+    # An absolute path: ASE takes one that begins with "postgres" for a server.
+    kind = "lammps-data" if is_lammps else None
+    return list(ase.io.read(str(file.absolute()), index=at, format=kind, do_not_split_by_at_sign=True))
+
+
+def _check_index(index: int, number: int) -> None:
+    if not -number <= index < number:
+        last = f"take one of '@0' to '@{number - 1}'" if number > 1 else "take it without '@'"
+        are = "is 1 structure" if number == 1 else f"are {number} structures"
+        raise _RefusedError(f"there {are} in the file, and none is '@{index}': {last}")
+
+
+def _by_pymatgen(file: Path, index: int, by_ase: str) -> Atoms:
     from pymatgen.core import Structure
 
     try:
         structure = Structure.from_file(str(file))
     except Exception as error:
-        message = f"{path}: neither ASE ({by_ase}) nor pymatgen ({_described(error)}) can read it"
-        raise ValueError(message) from None
-    try:
-        return as_atoms(structure)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        _raise_transient(error, file)
+        by_pymatgen = _described(error, file)
+        raise ValueError(f"neither ASE ({by_ase}) nor pymatgen ({by_pymatgen}) can read it") from None
+    _check_index(index, 1)
+    return as_atoms(structure)
 
 
-def _described(error: Exception) -> str:
+def _raise_transient(error: Exception, file: Path) -> None:
+    beside = isinstance(error, FileNotFoundError) and file.is_file()  # a format's second file is missing
+    if is_transient(error) and not beside:
+        raise error
+
+
+def _described(error: Exception, file: Path) -> str:
     text = " ".join(str(error).split())
+    for name in (str(file.absolute()), str(file)):  # which the message names already
+        text = text.replace(name, "the file")
     return f"{type(error).__name__}: {text[:200]}{'...' if len(text) > 200 else ''}"
+
+
+def _is_document(file: Path) -> bool:
+    """Return whether pymatgen would take a file for JSON or YAML: it goes by these, anywhere in the name."""
+    return any(part in file.name.lower() for part in _DOCUMENTS)
 
 
 def _document(file: Path) -> Structure | Molecule | None:
     """Return pymatgen's structure or molecule in a JSON or YAML file; None if the file is ASE's, or neither."""
-    import json
-
-    if not (match := _DOCUMENT.fullmatch(file.name)):
+    is_named = _DOCUMENT.fullmatch(file.name)
+    kind = (is_named[1] if is_named else file.name).lower()
+    try:
+        content = _content(head(file, None), is_yaml="yaml" in kind or "yml" in kind)
+    except Exception:
+        if is_named:
+            raise
         return None
-    text = head(file, None)
-    if match[1].lower() == "json":
-        content = json.loads(text)
-    else:
-        from ruamel.yaml import YAML
-
-        content = YAML(typ="safe", pure=True).load(text)
     if isinstance(content, dict) and isinstance(content.get("structure"), dict):
         content = content["structure"]
     if isinstance(content, dict) and "sites" in content:
         return structure_of_document(content)
     if isinstance(content, dict) and ({"nextid", "__ase_objtype__"} & content.keys()):
         return None
+    if not is_named and not isinstance(content, dict):  # "run.yaml.xyz", any text is YAML
+        return None
     raise _RefusedError("no structure of pymatgen ('sites' are missing) and no database of ASE ('nextid' is missing)")
+
+
+def _content(text: str, is_yaml: bool) -> Any:
+    import json
+
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe", pure=True).load(text) if is_yaml else json.loads(text)
 
 
 def structure_of_document(document: dict[str, Any]) -> Structure | Molecule:
@@ -221,7 +268,7 @@ def head(file: Path, characters: int | None) -> str:
     return content.decode("utf-8", errors="replace")
 
 
-def check_order(path: str | Path, atoms: Atoms) -> None:
+def check_order(atoms: Atoms) -> None:
     """Raise if the occupancies that ASE read from a CIF file are not all 1."""
     occupancy = atoms.info.get("occupancy")
     for site, kinds in occupancy.items() if isinstance(occupancy, dict) else ():
@@ -229,4 +276,4 @@ def check_order(path: str | Path, atoms: Atoms) -> None:
             return  # not ASE's
         numbers = [value for value in kinds.values() if isinstance(value, int | float)]
         if len(numbers) != 1 or not numbers[0] >= 1:
-            raise ValueError(f"{path}: site {site} is disordered ({kinds}): order it first, e.g. with pymatgen")
+            raise ValueError(f"site {site} is disordered ({kinds}): order it first, e.g. with pymatgen")

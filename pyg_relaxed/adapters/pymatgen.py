@@ -36,8 +36,9 @@ def from_pymatgen(
     Oxidation states and spins of the species become ``oxi_states`` and ``species_spins``. Site properties become keys
     where the table has them (``magmom`` is ``initial_magmoms``, ``charge`` is ``initial_charges``,
     ``selective_dynamics`` is ``fixed``), else ``site_<name>``: tensors if numeric, else lists. Properties of the
-    structure likewise, else ``info_<name>``. The piezoelectric tensor may be 3 x 6 and the elastic tensor 6 x 6 in
-    pymatgen's order of Voigt's notation.
+    structure likewise, else ``info_<name>``. ``velocities`` stay ``site_velocities`` in the unit of whoever wrote them
+    (Å/fs from a POSCAR, ASE's from ``Trajectory.from_ase``): they are no ``momenta``. The piezoelectric
+    tensor may be 3 x 6 and the elastic tensor 6 x 6 in pymatgen's order of Voigt's notation.
 
     Args:
         structure: ``Structure``, ``IStructure``, ``Molecule`` or ``IMolecule``.

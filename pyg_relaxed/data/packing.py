@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import safetensors.numpy
 import safetensors.torch
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -23,12 +25,11 @@ def pack(data: Data) -> bytes:
             false, None, lists and dictionaries of these.
 
     Example:
-        >>> import torch
         >>> unpack(pack(AtomicData(z=torch.tensor([1]), frame="cartesian")))
         AtomicData(z=[1], frame='cartesian')
     """
     values = data.to_dict()
-    tensors = {name: value.contiguous().clone() for name, value in values.items() if isinstance(value, Tensor)}
+    tensors = {name: value.detach().contiguous() for name, value in values.items() if isinstance(value, Tensor)}
     others = {name: value for name, value in values.items() if name not in tensors}
     for name, value in others.items():
         if not _is_kept(value):
@@ -36,7 +37,10 @@ def pack(data: Data) -> bytes:
                 f"'{name}' is a {type(value).__name__}, which only pickle could write ({value!r:.80}): make it text, "
                 "numbers, lists or dictionaries with text for keys, or leave it out"
             )
-    return safetensors.torch.save(tensors, metadata={"attributes": json.dumps(others)})
+    metadata = {"attributes": json.dumps(others)}
+    if any(value.dtype == torch.bfloat16 for value in tensors.values()):  # which NumPy has not
+        return safetensors.torch.save({name: value.clone() for name, value in tensors.items()}, metadata)
+    return safetensors.numpy.save({name: value.numpy() for name, value in tensors.items()}, metadata)  # 3 times as fast
 
 
 def unpack(packed: bytes) -> AtomicData:

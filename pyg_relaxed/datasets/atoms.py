@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch_geometric.data import Data, Dataset
 
+from ..adapters.described import described
+from ..adapters.files import is_transient
 from ..adapters.sources import Source, as_graph, open_source
 from ..checks import check_cutoff
 from ..data import KEYS, TARGETS, AtomicData, dtype_of, pack
-from .described import described
 from .splits import composition, prototype, split_groups
 from .statistics import OPTIONAL, Statistics, statistics, summarize
 from .store import GraphStore, Row
@@ -34,7 +35,8 @@ class AtomsDataset(Dataset):
     Structures are read, searched for neighbours and transformed once, by several processes if they are many, and kept
     in one SQLite file under a hash of the content, of the arguments and of this package's version: whatever changes is
     processed anew, and nothing is read by pickle. What is interrupted goes on where it was; a graph that is on disk is
-    not made again. Slices, masks and lists of places give a part of the data set, as for any PyG data set.
+    not made again. Any number of processes may start at once on one ``root``: one of them processes, the others wait
+    and read. Slices, masks and lists of places give a part of the data set, as for any PyG data set.
 
     Args:
         source (str, Path or sequence): A file (extxyz, ASE's traj and db, pymatgen's JSON, or any other that ASE or
@@ -47,7 +49,8 @@ class AtomsDataset(Dataset):
             others: none found is an error. Structures that lack one get NaN, so that graphs batch.
             (default: :obj:`None`, all that some structure has)
         on_error (str, optional): What an entry does that cannot be read: ``"raise"`` an error that names it, or
-            ``"skip"``, then a warning counts them at the end and :attr:`failures` lists them.
+            ``"skip"``, then a warning counts them at the end and :attr:`failures` lists them. What is no fault of the
+            entry, such as a drive that is gone or no memory left, is raised always, and tried again the next time.
             (default: :obj:`"raise"`)
         frame (str, optional): Where the axes come from; :obj:`None` asks each structure. (default: :obj:`None`)
         dtype (torch.dtype, optional): Of every float but energies, which are float64.
@@ -59,7 +62,8 @@ class AtomsDataset(Dataset):
             entries on)
         progress (bool, optional): Show a bar. (default: :obj:`True`)
         transform (callable, optional): Of each graph that is asked for. (default: :obj:`None`)
-        pre_transform (callable, optional): Of each graph before it is kept. (default: :obj:`None`)
+        pre_transform (callable, optional): Of each graph before it is kept. One that draws at random repeats itself
+            after the same ``torch.manual_seed`` and with as many processes. (default: :obj:`None`)
         pre_filter (callable, optional): Keep the graphs for which it is true. (default: :obj:`None`)
         force_reload (bool, optional): Process all again. (default: :obj:`False`)
 
@@ -112,18 +116,20 @@ class AtomsDataset(Dataset):
         work = _Work(opened, self.cutoff, self.dtype, frame, extras, pre_transform, pre_filter)
         path = ":memory:" if root is None else _file(Path(root), work)
         self._store = GraphStore(path)
-        if force_reload:
-            self._store.delete()
-        _process(work, self._store, on_error, num_workers, progress)
+        with self._store.writing(anew=force_reload) as done:
+            if done is not None:
+                _process(work, done, self._store, on_error, num_workers, progress)
         rows = self._store.rows()
         self.failures = [row for row in rows if row.reason is not None]
+        if self.failures and on_error == "raise":  # another process left them out
+            raise _failure(self.failures[0])
         self._rows = [row for row in rows if row.summary is not None]
         summaries = [row.summary for row in self._rows if row.summary is not None]
         self._inputs = {name for summary in summaries for name in summary["inputs"]}
         self._found = {name for summary in summaries for name in summary["labels"]}
         self._graphs: list[AtomicData] | None = None
         if in_memory:
-            self._graphs = [self._store.graph(row.number) for row in self._rows]
+            self._graphs = self._store.graphs()
         if self.failures:
             first = self.failures[0]
             warnings.warn(
@@ -142,13 +148,13 @@ class AtomsDataset(Dataset):
         row = self._rows[idx]
         data = self._store.graph(row.number) if self._graphs is None else copy.copy(self._graphs[idx])
         labels = self._found if self.labels is None else self.labels
-        for name in TARGETS:
-            if name in data and name not in labels:
-                del data[name]
+        held = set(data.keys())
+        for name in held.intersection(TARGETS).difference(labels):
+            del data[name]
         missing = dict.fromkeys((name for name in TARGETS if name in labels), torch.nan)
         missing |= {name: value for name, value in OPTIONAL.items() if name in self._inputs}
         for name, value in missing.items():
-            if name not in data:
+            if name not in held:
                 shape = [data.num_nodes if n == "N" else int(n) for n in KEYS[name].shape]
                 data[name] = torch.full(shape, value, dtype=dtype_of(name, self.dtype))
         return data
@@ -270,6 +276,9 @@ class _Work(torch.utils.data.Dataset):
                 data = self.pre_transform(data)
             return Row(number, place, pack(data), summarize(data), None)
         except Exception as error:  # parsers raise anything
+            if is_transient(error):
+                error.add_note(f"while {place} was processed; what was done before is kept")
+                raise
             return Row(number, place, None, None, str(error) or type(error).__name__)
 
     def digest(self) -> str:
@@ -285,34 +294,25 @@ def _file(root: Path, work: _Work) -> str:
     return str(root / f"{work.digest()[:32]}.sqlite")
 
 
-def _process(work: _Work, store: GraphStore, on_error: str, num_workers: int | None, progress: bool) -> None:
+def _process(
+    work: _Work, done: set[int], store: GraphStore, on_error: str, num_workers: int | None, progress: bool
+) -> None:
     """Write a row for each entry that has none."""
     from torch.utils.data import DataLoader
     from tqdm import tqdm
 
-    done = store.open()
     todo = [number for number in range(len(work)) if number not in done]
-    if on_error == "raise":
-        for failed in store.rows(only_failed=True):
-            raise _failure(failed)
-    if not todo:
-        return
     if num_workers is None:
         num_workers = torch.get_num_threads() if len(todo) >= MANY and torch.get_num_threads() > 1 else 0
+    # The seeds of the processes are those that the user's would give, and the global generator stays where it is.
+    generator = torch.Generator().set_state(torch.get_rng_state())
     loader = DataLoader(
-        work,
-        batch_size=None,
-        sampler=todo,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # the global one stays where it is
+        work, batch_size=None, sampler=todo, num_workers=num_workers, collate_fn=_as_it_is, generator=generator
     )
-    store.begin()
     for row in tqdm(loader, desc="structures", initial=len(done), total=len(work), disable=not progress):
         if row.reason is not None and on_error == "raise":
             raise _failure(row)
         store.write(row)
-    store.end()
 
 
 def _as_it_is(row: Any) -> Any:

@@ -44,7 +44,8 @@ class Statistics:
 
 def summarize(data: Data) -> dict[str, Any]:
     """Return what :func:`statistics` needs of a graph, so that it need not be read again; NaN counts as no label."""
-    targets = {name: to_numpy(data[name], np.float64) for name in TARGETS if name in data}
+    held = data.to_dict()
+    targets = {name: to_numpy(held[name], np.float64) for name in TARGETS if name in held}
     labels = [name for name, value in targets.items() if not np.isnan(value).all()]
     forces = targets.get("forces", np.zeros(0))
     forces = forces[~np.isnan(forces)]
@@ -53,7 +54,7 @@ def summarize(data: Data) -> dict[str, Any]:
         "num_atoms": data.num_nodes,
         "num_edges": data.num_edges,
         "labels": labels,
-        "inputs": [name for name in OPTIONAL if name in data],
+        "inputs": [name for name in OPTIONAL if name in held],
         "energy": targets["energy"].item() if "energy" in labels else None,
         "forces": [len(forces), float((forces**2).sum())],
     }

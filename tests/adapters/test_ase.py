@@ -131,6 +131,33 @@ def test_stress_shapes(form, name):
     assert to_ase(data).get_stress().tolist() == STRESS.tolist()
 
 
+def test_forces_on_their_side_are_refused():
+    """As many numbers as N x 3."""
+    atoms = molecule("CO")
+    atoms.calc = SinglePointCalculator(atoms)
+    atoms.calc.results["forces"] = np.arange(6.0).reshape(3, 2)
+    with pytest.raises(ValueError, match=r"'forces' must have shape \(2, 3\) \(got \(3, 2\)\): correct it"):
+        from_ase(atoms)
+
+
+def test_labels_as_graphs_hold_them_and_tensors_row_by_row():
+    atoms = molecule("CO")
+    born = np.arange(18.0).reshape(2, 3, 3)
+    atoms.info |= {"energy": np.array([-1.0]), "stress": np.array([FULL])}
+    atoms.arrays["born_effective_charges"] = born.reshape(2, 9)
+    data = from_ase(atoms, dtype=F64)
+    assert data.energy.tolist() == [-1.0]
+    assert data.stress.tolist() == [FULL]
+    np.testing.assert_array_equal(data.born_effective_charges, born)
+
+
+def test_tags_that_are_no_integers_are_refused():
+    atoms = molecule("CO")
+    atoms.set_array("tags", np.array([1.0, 1.5]))
+    with pytest.raises(ValueError, match=r"'tags' must be integers \(got 1.5 at \[1\]\)"):
+        from_ase(atoms)
+
+
 @pytest.mark.parametrize("prefix", ["", "REF_"])
 def test_tensors_that_ase_has_no_name_for(prefix):
     rng = np.random.default_rng(0)
@@ -229,6 +256,10 @@ def test_results_of_another_geometry_are_not_read():
         ),
         ("info", "elastic_tensor", np.ones(36), r"\(3, 3, 3, 3\), or \(6, 6\) in Voigt's notation, \(got \(36,\)\)"),
         ("arrays", "forces", np.ones((3, 2)), r"'forces' must have shape \(3, 3\)"),
+        ("arrays", "charges", np.ones((3, 1)), r"'charges' must have shape \(3,\) \(got \(3, 1\)\)"),
+        ("info", "stress", np.ones((9, 1)), r"'stress' must have shape \(3, 3\)"),
+        ("info", "dipole", np.ones((3, 1)), r"'dipole' must have shape \(3,\)"),
+        ("info", "energy", np.ones((1, 1)), r"'energy' must have shape \(\)"),
     ],
 )
 def test_bad_labels(where, name, value, message):

@@ -1,7 +1,9 @@
 """Any structure file that ASE or pymatgen reads, with where its axes come from."""
 
+import contextlib
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import ase.build
@@ -277,6 +279,68 @@ def test_no_module_is_imported_by_a_name_in_the_file(tmp_path, monkeypatch):
     assert read_structure(tmp_path / "evil.json").get_chemical_formula() == "BaO3Ti"
 
 
+@pytest.mark.parametrize("kind", ["json", "mson", "yaml", "yml"])
+@pytest.mark.parametrize(
+    "name", ["a.{}", "a.{}.bak", "a.{}.1", "a.{}~", "a.{}\n", "A.{}.OLD", "a.{}.cif", "a.b{}", "POSCAR.{}"]
+)
+def test_no_module_is_imported_whatever_the_name_of_the_file(tmp_path, monkeypatch, kind, name):
+    """pymatgen goes by parts of the name."""
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('code of the file has run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    document = AseAtomsAdaptor.get_structure(structures.load("BaTiO3_P4mm")).as_dict()
+    file = tmp_path / name.format(kind if name.islower() else kind.upper())
+    file.write_text(json.dumps(document))  # it is YAML too
+    formula = None
+    with contextlib.suppress(ValueError):
+        formula = read_structure(file).get_chemical_formula()
+    document["sites"][0]["properties"]["note"] = {"@module": "evil_module", "@class": "Anything"}
+    document["sites"][1]["properties"]["note"] = {"@module": "evil_module", "@callable": "Anything"}
+    file.write_text(json.dumps(document))
+    with contextlib.suppress(ValueError):
+        assert read_structure(file).get_chemical_formula() == formula
+    assert "evil_module" not in sys.modules
+    assert formula in ("BaO3Ti", None if "b{}" in name else "BaO3Ti")
+
+
+@pytest.mark.parametrize("name", ["a.json.cif", "a.yaml.extxyz"])
+def test_names_with_a_part_of_another_format(tmp_path, name):
+    ase.io.write(tmp_path / name, structures.load("BaTiO3_P4mm"))
+    assert read_structure(tmp_path / name).get_chemical_formula() == "BaO3Ti"
+
+
+@pytest.mark.parametrize("name", ["a.traj", "a.extxyz", "a.cif", "a.db", "a.xsf", "POSCAR", "a.json"])
+@pytest.mark.parametrize("index", [7, -7])
+def test_an_index_beyond_the_end_is_told_how_many_there_are(tmp_path, name, index):
+    """ASE takes the nearest, or says nothing but StopIteration."""
+    atoms = structures.load("BaTiO3_P4mm")
+    number = 1 if name in ("POSCAR", "a.json") else 3
+    if name == "a.json":
+        AseAtomsAdaptor.get_structure(atoms).to(str(tmp_path / name))
+    else:
+        ase.io.write(tmp_path / name, [atoms] * number, format="vasp" if name == "POSCAR" else None)
+    are = "is 1 structure" if number == 1 else "are 3 structures"
+    with pytest.raises(ValueError, match=rf"there {are} in the file, and none is '@{index}'") as caught:
+        read_structure(f"{tmp_path / name}@{index}")
+    assert str(caught.value).count(str(tmp_path)) == 1
+
+
+def test_an_error_names_the_file_once(tmp_path):
+    (tmp_path / "notes.txt").write_text("milk, bread")
+    with pytest.raises(ValueError, match="neither ASE") as caught:
+        read_structure(tmp_path / "notes.txt")
+    assert str(caught.value).count("notes.txt") == 1
+
+
+def test_no_memory_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    ase.io.write(tmp_path / "a.traj", structures.load("BaTiO3_P4mm"))
+    monkeypatch.setattr(ase.io, "read", fail)
+    with pytest.raises(MemoryError):
+        read_structure(tmp_path / "a.traj")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -298,7 +362,7 @@ def test_files_without_atoms(tmp_path):
     with pytest.raises(ValueError, match=r"a\.extxyz: the file is empty"):
         read_structure(tmp_path / "a.extxyz")
     (tmp_path / "a.extxyz").write_text("0\n\n")
-    with pytest.raises(ValueError, match=r"a\.extxyz holds no atoms"):
+    with pytest.raises(ValueError, match=r"a\.extxyz: it holds no atoms"):
         read_structure(tmp_path / "a.extxyz")
 
 

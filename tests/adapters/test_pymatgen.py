@@ -162,6 +162,17 @@ def test_magnetic_moments_as_objects():
     torch.testing.assert_close(data.initial_magmoms, torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.5]]))
 
 
+def test_velocities_are_no_momenta():
+    """In Å/fs from a POSCAR, in ASE's unit from pymatgen's trajectories: nothing says which."""
+    velocities = [[0.1, 0.0, 0.0], [0.0, 0.2, 0.0]]
+    site = {"velocities": velocities}
+    data = from_pymatgen(Structure(4 * np.eye(3), ["H", "O"], [[0, 0, 0], [0.5] * 3], site_properties=site), dtype=F64)
+    assert data.site_velocities.tolist() == velocities
+    assert "momenta" not in data
+    assert to_pymatgen(data).site_properties["velocities"] == velocities
+    assert not to_ase(data).get_momenta().any()
+
+
 def test_other_objects_are_refused():
     with pytest.raises(TypeError, match=r"'structure' must be a pymatgen Structure or Molecule \(got Atoms"):
         from_pymatgen(bulk("Cu"))

@@ -1,13 +1,6 @@
-"""Data sets of structures: every source, the cache, what goes wrong, labels, parts."""
+"""Data sets of structures: every source, what goes wrong, labels, parts."""
 
-import functools
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import ase.io
@@ -15,54 +8,19 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.db import connect
+from crystals import CUTOFF, assert_equal, dataset, labelled, write_extxyz
 from pymatgen.core import Molecule, Structure
 from torch_geometric.loader import DataLoader
-from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_relaxed import from_ase, structures
 from pyg_relaxed.adapters import open_source
-from pyg_relaxed.datasets import AtomsDataset
-
-CUTOFF = 4.0
-
-
-def labelled(number=6, elements=("Cu", "Au")):
-    """Return crystals with energies, forces and stresses of EMT."""
-    found = []
-    for n in range(number):
-        atoms = bulk(elements[n % len(elements)], cubic=True) * (1, 1, 1 + n % 2)
-        atoms.rattle(0.05, seed=n)
-        atoms.calc = EMT()
-        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        found.append(atoms)
-    return found
-
-
-def dataset(source, *args, **kwargs):
-    return AtomsDataset(source, CUTOFF, *args, progress=False, dtype=torch.float64, **kwargs)
-
-
-def assert_equal(found, expected):
-    """Check graphs, up to attributes that a file cannot keep."""
-    assert len(found) == len(expected)
-    for graph, wanted in zip(found, expected, strict=True):
-        for name in ("z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "energy", "forces", "stress"):
-            torch.testing.assert_close(graph[name], wanted[name], rtol=0, atol=1e-7, msg=name)
 
 
 @pytest.fixture
 def graphs():
     return [from_ase(atoms, CUTOFF, torch.float64) for atoms in labelled()]
-
-
-def write_extxyz(path):
-    ase.io.write(path / "all.extxyz", labelled(), format="extxyz", columns=["symbols", "positions", "forces"])
-    return path / "all.extxyz"
 
 
 def write_traj(path):
@@ -162,91 +120,6 @@ def test_workers_of_a_loader_read_from_disk(tmp_path, graphs):
     assert_equal([batch[0] for batch in DataLoader(found, batch_size=1, num_workers=2)], graphs)
 
 
-class Logged(BaseTransform):
-    """Write a line for each graph, to see what is processed."""
-
-    def __init__(self, log, seconds=0.0):
-        self.log, self.seconds = str(log), seconds
-
-    def forward(self, data):
-        with open(self.log, "a") as file:
-            file.write(f"{data.energy.item()}\n")
-        time.sleep(self.seconds)
-        return data
-
-    def __repr__(self):
-        return "Logged()"
-
-
-def lines(path):
-    return path.read_text().splitlines() if path.exists() else []
-
-
-def test_what_is_kept_is_processed_once(tmp_path):
-    log = tmp_path / "log"
-    first = dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log))
-    again = dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log))
-    assert len(lines(log)) == 6
-    assert_equal(list(again), list(first))
-    dataset(labelled(), root=tmp_path / "p", pre_transform=Logged(log), force_reload=True)
-    assert len(lines(log)) == 12
-
-
-def test_whatever_changes_is_processed_anew(tmp_path):
-    path = write_extxyz(tmp_path)
-    root = tmp_path / "processed"
-    dataset(path, root=root)
-    dataset(path, root=root, pre_transform=lambda data: data)
-    dataset(path, root=root, pre_transform=lambda data: data.clone())
-    AtomsDataset(path, 3.0, root, progress=False)
-    path.write_text(path.read_text().replace("Cu", "Ag"))
-    changed = dataset(path, root=root)
-    assert 47 in changed[0].z
-    assert len(list(root.iterdir())) == 5
-
-
-class Scale(BaseTransform):
-    def __init__(self, factor):
-        self.factor = factor
-
-    def forward(self, data):
-        data.info_factor = self.factor
-        return data
-
-
-def closure(factor):
-    return lambda data: Scale(factor)(data)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        Scale,
-        closure,
-        lambda k: lambda data, k=k: Scale(k)(data),
-        lambda k: functools.partial(lambda factor, data: Scale(factor)(data), k),
-        lambda k: Compose([closure(k)]),
-        lambda k: Scale(k).forward,
-    ],
-)
-def test_what_a_transform_holds_counts(make, tmp_path):
-    """PyG's transforms do not say in their names what they are made with."""
-    for factor in (1.0, 2.0, 1.0):
-        (graph,) = dataset([bulk("Cu")], root=tmp_path, pre_transform=make(factor))
-        assert graph.info_factor == factor
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b"x" * 9000])
-def test_a_damaged_file_is_named(damage, tmp_path):
-    dataset(labelled(), root=tmp_path)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ValueError, match=rf"{file.name} is damaged .*force_reload=True"):
-        dataset(labelled(), root=tmp_path)
-    assert len(dataset(labelled(), root=tmp_path, force_reload=True)) == 6
-
-
 @pytest.mark.parametrize(
     "name", ["a.extxyz", "a.xyz", "a.traj", "a.db", "a.cif", "XDATCAR", "a.xsf", "a.pdb", "a.xyz.gz"]
 )
@@ -265,63 +138,12 @@ def test_all_structures_of_a_file_are_taken(name, tmp_path):
     assert first is None or first.num_nodes == 4
 
 
-def test_graphs_on_disk_are_no_pickles(tmp_path):
-    dataset(labelled(1), root=tmp_path)
-    (file,) = tmp_path.iterdir()
-    content = file.read_bytes()
-    assert content.startswith(b"SQLite format 3")
-    assert b"torch" not in content
-    assert b"numpy" not in content
-
-
-def test_what_only_pickle_could_write_is_refused_by_name(tmp_path):
-    atoms = bulk("Cu")
-    atoms.info["thing"] = object()
-    assert len(dataset([atoms], root=tmp_path)) == 1
-    with pytest.raises(ValueError, match="item 0: 'info_thing' is a object, which only pickle could write"):
-        dataset([atoms], root=tmp_path, extras=True)
-
-
-def test_several_processes_make_the_same_set(tmp_path, graphs):
-    path = write_extxyz(tmp_path)
-    before = torch.get_rng_state()
-    found = dataset(path, root=tmp_path / "processed", num_workers=2)
-    assert torch.get_rng_state().equal(before)
-    assert_equal(list(found), graphs)
-
-
-INTERRUPTED = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from test_atoms import Logged, dataset, labelled
-from pathlib import Path
-folder = Path(sys.argv[2])
-dataset(labelled(30), root=folder / "processed", pre_transform=Logged(folder / "log", 0.05))
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
-def test_killed_in_between_it_goes_on_where_it_was(tmp_path):
-    command = [sys.executable, "-W", "ignore", "-c", INTERRUPTED, str(Path(__file__).parent), str(tmp_path)]
-    process = subprocess.Popen(command)
-    while len(lines(tmp_path / "log")) < 10:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(lines(tmp_path / "log")) < 30
-    log = next((tmp_path / "processed").glob("*-wal"))
-    shutil.copytree(tmp_path / "processed", tmp_path / "copy")
-    resumed = dataset(labelled(30), root=tmp_path / "processed", pre_transform=Logged(tmp_path / "log", 0.05))
-    whole = dataset(labelled(30), root=tmp_path / "whole", pre_transform=Logged(tmp_path / "other"))
-    assert_equal(list(resumed), list(whole))
-    # The one in the works when the process was killed was never finished.
-    assert len(lines(tmp_path / "log")) in (30, 31)
-    assert set(lines(tmp_path / "log")) == set(lines(tmp_path / "other"))
-    assert not log.exists()
-    again = dataset(labelled(30), root=tmp_path / "copy", pre_transform=Logged(tmp_path / "a"), force_reload=True)
-    assert len(lines(tmp_path / "a")) == 30
-    assert_equal(list(again), list(whole))
+def test_errors_name_a_file_once(tmp_path):
+    (tmp_path / "notes.cif").write_text("milk, bread")
+    for source in (tmp_path, tmp_path / "notes.cif", [tmp_path / "notes.cif"], [tmp_path / "none.cif", bulk("Cu")]):
+        with pytest.raises(ValueError, match=r"neither ASE|no file") as caught:
+            dataset(source)
+        assert str(caught.value).count(str(tmp_path)) == 1
 
 
 @pytest.fixture
