@@ -22,7 +22,7 @@ from ..checks import (
 from ..compat import o3
 from ..kernels import TensorProductConv
 from ..o3 import RelaxedLinear, RelaxedWeights, ThetaContraction
-from ..o3.grouped import Groups
+from ..o3.grouped import Groups, matmul
 from ..o3.linear import BreakingLinear, Linear, as_weights, connected
 from .edges import EdgeEmbedding
 from .radial import Radial, polynomial_envelope
@@ -233,7 +233,7 @@ class RelaxedConv(MessagePassing):
             theta = self.theta()
         if self.contraction is not None:
             matrix = self.contraction(theta)
-            turned = edge_sh @ matrix if of_edges is None else of_edges.matmul(edge_sh, matrix)
+            turned = matmul(edge_sh, matrix) if of_edges is None else of_edges.matmul(edge_sh, matrix)
             edge_sh = turned.to(edge_sh.dtype)  # lower under autocast
 
         if self._can_fuse():
