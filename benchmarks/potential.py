@@ -1,6 +1,6 @@
-"""Energy and forces of a crystal: three layers of ours, of NequIP and of MACE, of like size.
+"""Energy, forces and stress of a crystal: three layers of ours, of NequIP and of MACE, of like size.
 
-    python benchmarks/potential.py [--mace PYTHON]
+    python benchmarks/potential.py [--mace PYTHON] [--parts]
 
 Three layers, 32x0e+32x1o+32x2e, spherical harmonics up to l = 2, 8 Bessel functions, one hidden radial layer of 64,
 cutoff 5 Å; MACE: two layers, correlation 3, 32x0e+32x1o+32x2e. No weight is trained: it is the time that counts. MACE
@@ -19,40 +19,53 @@ import graphs
 import timing
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch_geometric.data import Data
 
 import pyg_relaxed as pr
+from pyg_relaxed.models import RelaxedPotential
 
 SPECIES = {56: "Ba", 22: "Ti", 8: "O"}
 HIDDEN = "32x0e+32x1o+32x2e"
 NEIGHBOURS = 48.0
 
 
-def ours(data: Data, theta: str | None, training: bool, tabulated: bool = False) -> Callable[[], object]:
-    """Return energy and forces by our layers, differentiated in the weights too if ``training``."""
+def model_of(theta: str | None, tabulated: bool = False) -> RelaxedPotential:
+    """Return our potential."""
     torch.set_default_dtype(torch.float32)  # NequIP sets another
     torch.manual_seed(0)
-    model = pr.models.RelaxedE3NN(
-        "3x0e", "0e", HIDDEN, theta, num_layers=3, cutoff=graphs.CUTOFF, num_neighbors=NEIGHBOURS, pool="sum"
-    )
-    if tabulated:
-        pr.nn.tabulate_(model)
-    model.train(training)
-    x = (data.z[:, None] == torch.tensor(list(SPECIES))).to(data.pos.dtype)
+    model = RelaxedPotential(list(SPECIES), graphs.CUTOFF, theta, HIDDEN, num_neighbors=NEIGHBOURS)
+    return pr.nn.tabulate_(model) if tabulated else model
+
+
+def ours(data: Data, theta: str | None, training: bool, tabulated: bool = False) -> Callable[[], object]:
+    """Return energy, forces and stress by our potential, differentiated in the weights too if ``training``."""
+    model = model_of(theta, tabulated).train(training)
+    parameters = list(model.parameters())
 
     def run() -> Tensor:
-        pos = data.pos.detach().requires_grad_()
-        graph = Data(x=x, pos=pos, edge_index=data.edge_index, cell=data.cell, edge_cell_shift=data.edge_cell_shift)
-        return _step(model(graph).sum(), pos, list(model.parameters()), training)
+        out = model(data)
+        if training:
+            loss = out["energy"].sum() + out["forces"].square().sum()
+            torch.autograd.grad(loss, parameters, allow_unused=True)
+        return out["forces"]
 
     return run
 
 
-def _step(energy: Tensor, pos: Tensor, parameters: list[Tensor], training: bool) -> Tensor:
-    (gradient,) = torch.autograd.grad(energy, pos, create_graph=training)
-    if training:
-        torch.autograd.grad(energy + gradient.square().sum(), parameters, allow_unused=True)
-    return -gradient
+def parts(data: Data, training: bool) -> None:
+    """Print which operations take the time of our potential."""
+    run = ours(data, None, training)
+    for _ in range(5):
+        run()
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        for _ in range(20):
+            run()
+    events = sorted(profiled.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in events)
+    print("\n| share | calls | operation |\n|---|---|---|")
+    for event in events[:12]:
+        print(f"| {event.self_cpu_time_total / total:.1%} | {event.count / 20:.0f} | {event.key} |")
 
 
 def nequip(data: Data, training: bool) -> Callable[[], object] | None:
@@ -170,11 +183,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--mace", metavar="PYTHON", help="the Python of an environment with mace-torch")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", action="store_true", help="print what takes the time of ours instead")
     options = parser.parse_args()
     torch.set_default_dtype(torch.float32)
     timing.machine()
     data = graphs.crystal()
     size = f"{data.num_nodes} atoms, {data.edge_index.shape[1]} edges, float32"
+    if options.parts:
+        parts(data, training=False)
+        parts(data, training=True)
+        return
     with tempfile.TemporaryDirectory() as folder:
         process = None if options.mace is None else mace(options.mace, data, Path(folder))
     for training, title in ((False, "energy and forces"), (True, "a training step on energy and forces")):

@@ -122,6 +122,16 @@ def check_positive(name: str, value: float) -> None:
         raise ValueError(f"'{name}' must be positive and finite (got {value})")
 
 
+def check_number(name: str, value: int, least: int = 1) -> None:
+    """Raise unless a number of things is an integer, and not too small.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
+
+
 def check_network(inputs: Tensor, matrices: Sequence[Tensor], num_edges: int, weight_numel: int) -> None:
     """Raise unless matrices lead from inputs ``[num_edges, K]`` to ``weight_numel`` outputs.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from ..checks import check_edge_vec, check_features, check_reach, parse_irreps
+from ..checks import check_edge_vec, check_features, check_number, check_reach, parse_irreps
 from ..compat import o3
 from ..data import edge_vectors
 from ..nn import EdgeEmbedding, RelaxedInteraction
@@ -99,6 +99,9 @@ class RelaxedE3NN(torch.nn.Module):
         super().__init__()
         if pool not in (None, "sum", "mean"):
             raise ValueError(f"'pool' must be None, 'sum' or 'mean' (got '{pool}')")
+        check_number("num_layers", num_layers)
+        check_number("lmax", lmax, least=0)
+        check_number("num_basis", num_basis)
         if irreps_hidden is None:
             irreps_hidden = o3.Irreps([(16, ir) for ir in o3.Irrep.iterator(lmax)])
         self.irreps_in = parse_irreps("irreps_in", irreps_in)

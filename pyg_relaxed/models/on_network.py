@@ -48,6 +48,8 @@ class OnNetwork(ExactConstants):
         return {name: value for name, value in self.network.config.items() if name not in (*OWN, *own)}
 
     def _set_fields(self, fields: Mapping[str, IrrepsLike] | None) -> None:
+        if fields is not None and not isinstance(fields, Mapping):
+            raise ValueError(f"'fields' must be names and irreps such as {{'electric_field': '1o'}} (got {fields!r})")
         self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
 
     def _check(self, data: Data) -> tuple[Tensor, int]:

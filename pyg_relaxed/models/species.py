@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 
@@ -28,8 +29,12 @@ def for_each(numbers: Sequence[int], name: str, values: float | Mapping[str | in
     """Return one value for each atomic number, out of one for all or a dictionary by element.
 
     Raises:
-        ValueError: If the dictionary lacks an element, or names another one; ``name`` says which argument it is.
+        ValueError: If the dictionary lacks an element or names another one, or a value is no number; ``name`` says
+            which argument it is.
     """
+    for value in values.values() if isinstance(values, Mapping) else [values]:
+        if isinstance(value, str) or not math.isfinite(value):
+            raise ValueError(f"'{name}' must be a finite number, or one for each element (got {values!r})")
     if not isinstance(values, Mapping):
         return [float(values)] * len(numbers)
     by_number = {_number(element): float(value) for element, value in values.items()}

@@ -319,6 +319,13 @@ def test_files(dtype, tmp_path):
         ({"species": ["H", 1]}, "'species' names an element twice"),
         ({"species": ["H", "C"], "energy_shift": {"H": 1.0}}, r"'energy_shift' must have a value for each of \[1, 6\]"),
         ({"species": ["H"], "energy_scale": {"H": 1.0, "C": 1.0}}, "'energy_scale' must have a value"),
+        ({"species": ["H"], "energy_scale": "1 eV"}, "'energy_scale' must be a finite number, .*'1 eV'"),
+        ({"species": ["H"], "energy_shift": {"H": float("nan")}}, "'energy_shift' must be a finite number"),
+        ({"species": ["H"], "fields": ["electric_field"]}, "'fields' must be names and irreps such as"),
+        ({"species": ["H"], "num_layers": 0}, r"'num_layers' must be an integer of at least 1 \(got 0\)"),
+        ({"species": ["H"], "num_layers": 1.5}, "'num_layers' must be an integer"),
+        ({"species": ["H"], "lmax": -1}, "'lmax' must be an integer of at least 0"),
+        ({"species": ["H"], "num_basis": 0}, "'num_basis' must be an integer of at least 1"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments, message):
