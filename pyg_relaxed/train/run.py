@@ -79,7 +79,7 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     if trainer.is_global_zero:
         provenance = record | {
             "config": config.model_dump(mode="json"),
-            "validation_loss": float(best.best_model_score or torch.nan),
+            "validation_loss": float(torch.nan if best.best_model_score is None else best.best_model_score),
             "epochs": trainer.current_epoch,
             "test": {name: float(value) for name, value in tested.items()},
         }
