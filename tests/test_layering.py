@@ -29,7 +29,7 @@ ALLOWED = {
     "surgery": BOTTOM | {"o3"},
     "optim": BOTTOM | {"o3", "surgery"},
     "io": BOTTOM | {"models", "data"},
-    "calculators": BOTTOM | {"data", "models", "io"},
+    "calculators": BOTTOM | {"data", "adapters", "models", "io"},
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
     "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},

@@ -73,7 +73,7 @@ def from_ase(
         fits = value.shape == KEYS[name].shape[1:] and value.dtype.kind in "iuf"
         if fits and (KEYS[name].dtype == "float" or value % 1 == 0):
             given[name] = info.pop(name)
-    given["fixed"] = _fixed(atoms)
+    given["fixed"] = fixed_components(atoms)
     if atoms.get_celldisp().any():
         given["celldisp"] = atoms.get_celldisp().reshape(3)
     if extras:
@@ -199,7 +199,8 @@ def _voigt(stress: np.ndarray) -> np.ndarray:
     return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] if np.array_equal(stress, stress.T) else stress
 
 
-def _fixed(atoms: Atoms) -> np.ndarray | None:
+def fixed_components(atoms: Atoms) -> np.ndarray | None:
+    """Return which Cartesian components do not move, shape ``[N, 3]``, None if all do."""
     from ase.constraints import FixAtoms, FixCartesian
 
     fixed = np.zeros((len(atoms), 3), dtype=bool)

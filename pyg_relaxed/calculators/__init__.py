@@ -1,5 +1,8 @@
-"""Models as calculators of ASE."""
+"""Models as calculators of ASE, and for many structures at once."""
 
 from .ase import RelaxedCalculator
+from .evaluation import Evaluation, evaluate
+from .fire import Fire
+from .relaxation import Relaxation, relax
 
-__all__ = ["RelaxedCalculator"]
+__all__ = ["Evaluation", "Fire", "Relaxation", "RelaxedCalculator", "evaluate", "relax"]

@@ -12,10 +12,10 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from ..data import AtomicData, SkinNeighbourList, encode, to_numpy, to_voigt
+from ..data import SkinNeighbourList, to_numpy
 from ..io import load
-from ..models import Ensemble, RelaxedPotential
-from ..models.potential import ELECTRIC
+from ..models import RelaxedPotential
+from .potentials import Potentials, results
 
 
 class RelaxedCalculator(Calculator):
@@ -61,23 +61,11 @@ class RelaxedCalculator(Calculator):
         dtype: torch.dtype | None = None,
         **kwargs: Any,
     ) -> None:
-        models = [model] if isinstance(model, torch.nn.Module) else list(model)
-        if not models:
-            raise ValueError("'model' is an empty list: give at least one potential")
-        for one in models:
-            if not isinstance(one, RelaxedPotential):
-                raise TypeError(f"'model' must be a RelaxedPotential, or several (got {type(one).__name__})")
-            if (one.cutoff, one.fields) != (models[0].cutoff, models[0].fields):
-                raise ValueError("the models differ in cutoff or fields: they are no ensemble")
-        self.models = [one.to(device=device, dtype=dtype).eval() for one in models]
-        self._ensemble = Ensemble(self.models)
-        first = self.models[0]
-        self.implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
-        self.implemented_properties += ["charges"] * first.charges
-        self.implemented_properties += ["dipole"] * (first.charges or ELECTRIC in first.fields)
-        self._info_read = [*first.fields, *(["charge"] if first.charges else [])]
+        self._potentials = Potentials(model, device, dtype)
+        self.models = self._potentials.models
+        self.implemented_properties = self._potentials.properties
         self._info: dict[str, Any] = {}
-        self._neighbours = SkinNeighbourList(first.cutoff, skin)
+        self._neighbours = SkinNeighbourList(self._potentials.cutoff, skin)
         super().__init__(**kwargs)
 
     @classmethod
@@ -101,7 +89,9 @@ class RelaxedCalculator(Calculator):
         """Return what has changed since the last calculation, entries of ``info`` that are read included."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         if self.atoms is not None:
-            changes += [name for name in self._info_read if not _equal(self._info.get(name), atoms.info.get(name))]
+            changes += [
+                name for name in self._potentials.info_read if not _equal(self._info.get(name), atoms.info.get(name))
+            ]
         return changes
 
     def calculate(
@@ -114,32 +104,10 @@ class RelaxedCalculator(Calculator):
         if not system_changes and getattr(self, "results", None):
             return  # what is not there now, such as the stress of a molecule, is not there
         super().calculate(atoms, list(properties), list(system_changes))
-        self._info = {name: copy.deepcopy(self.atoms.info.get(name)) for name in self._info_read}
-        means = {name: value.cpu().numpy() for name, value in self._ensemble(self._graph(self.atoms)).items()}
-        energy = float(means["energy"][0])
-        self.results: dict[str, Any] = {"energy": energy, "free_energy": energy}
-        self.results |= {name: means[name] for name in ("energies", "forces", "charges") if name in means}
-        if "dipole" in means and not np.isnan(means["dipole"]).any():
-            self.results["dipole"] = means["dipole"][0]
-        if "stress" in means:
-            tensor = means["stress"][0]
-            self.results["stress"] = to_voigt((tensor + tensor.T) / 2, "stress", "ase")
-            self.results["stress_tensor"] = tensor
-        if "energy_std" in means:
-            self.results |= {"energy_std": float(means["energy_std"][0]), "forces_std": means["forces_std"]}
-        if "stress_std" in means:
-            self.results["stress_std"] = means["stress_std"][0]
-
-    def _graph(self, atoms: Atoms) -> AtomicData:
-        parameter = next(self.models[0].parameters())
-        edge_index, shift = self._neighbours(atoms.positions, atoms.cell.array, atoms.pbc)
-        frame = atoms.info.get("frame", "cartesian")
-        values: dict[str, Any] = {"z": atoms.numbers, "pos": atoms.positions, "cell": atoms.cell.array}
-        values |= {"pbc": atoms.pbc, "cutoff": self.models[0].cutoff, "frame": frame}
-        values |= {name: atoms.info[name] for name in self._info_read if name in atoms.info}
-        tensors = {name: encode(name, value, parameter.dtype) for name, value in values.items()}
-        graph: AtomicData = AtomicData(edge_index=edge_index, edge_cell_shift=shift, **tensors).to(parameter.device)
-        return graph
+        self._info = {name: copy.deepcopy(self.atoms.info.get(name)) for name in self._potentials.info_read}
+        edges = self._neighbours(self.atoms.positions, self.atoms.cell.array, self.atoms.pbc)
+        (outputs,) = self._potentials([self._potentials.graph(self.atoms, *edges)])
+        self.results: dict[str, Any] = results(outputs)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -43,6 +43,14 @@ class OnNetwork(ExactConstants):
         """Draw new weights and return theta to its equivariant starting point."""
         self.network.reset_parameters()
 
+    def check(self, data: Data) -> None:
+        """Raise if the model cannot compute a graph or batch, before it does.
+
+        Raises:
+            ValueError: For elements, axes or edges that it is not for, and for fields that are missing.
+        """
+        self._given_fields(data, self._check(data)[1])
+
     def _network_config(self, *own: str) -> dict[str, Any]:
         """Return the config of the network without what the model chooses: the four above, and ``own``."""
         return {name: value for name, value in self.network.config.items() if name not in (*OWN, *own)}

@@ -13,9 +13,10 @@ from torch_geometric.loader import DataLoader
 
 from ..adapters import open_source, to_ase
 from ..adapters.sources import Source, as_graph
-from ..data import TARGETS, AtomicData, level_of
+from ..data import TARGETS, AtomicData
 from ..datasets import AtomsDataset
 from ..io import load, read_header
+from ..models.outputs import split_outputs
 from .losses import Errors, residual
 
 MANIFEST = "predictions.manifest"  # no name of a structure
@@ -136,19 +137,16 @@ def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.devic
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
     inputs = [AtomicData(**{name: value for name, value in graph if name in read}) for graph in graphs]
-    sizes = [graph.num_nodes for graph in graphs]
-    values = {}
-    for name, value in network(Batch.from_data_list(inputs).to(device)).items():
-        is_node = level_of(name) == "node" or getattr(network, "per_atom", False)
-        values[name] = value.detach().cpu().split(sizes if is_node else 1)
+    outputs = network(Batch.from_data_list(inputs).to(device))
+    parts = split_outputs(outputs, [graph.num_nodes for graph in graphs], getattr(network, "per_atom", False))
     found = []
-    for n, graph in enumerate(graphs):
+    for graph, part in zip(graphs, parts, strict=True):
         for name in TARGETS:
             if name in graph:
                 del graph[name]  # what is written is predicted
-        for name, parts in values.items():
-            if not parts[n].isnan().any():
-                graph[name] = parts[n]
+        for name, value in part.items():
+            if not value.isnan().any():
+                graph[name] = value
         found.append(to_ase(graph))
     return found
 
