@@ -55,6 +55,7 @@ bench: .venv/bench .venv-mace/ready
 	$(BIN)/python -W ignore benchmarks/layers.py
 	$(BIN)/python -W ignore benchmarks/potential.py --mace .venv-mace/bin/python
 	$(BIN)/python -W ignore benchmarks/scaling.py
+	$(BIN)/python -W ignore benchmarks/relaxation.py
 	$(BIN)/python -W ignore benchmarks/adapters.py
 	.venv-mace/bin/python -W ignore benchmarks/adapters.py
 

@@ -102,6 +102,16 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--processes", type=int, default=1, help="how many share the work (default: %(default)s)")
     command.set_defaults(run=_predict)
 
+    command = commands.add_parser("relax", help="any number of structures to where a potential has no forces left")
+    command.add_argument("model", metavar="MODEL", type=Path, help="file of the potential")
+    command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
+    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="extxyz file to write")
+    command.add_argument("--cell", action="store_true", help="relax the cell too")
+    command.add_argument("--fmax", type=float, default=0.05, help="largest force, eV/Å (default: %(default)s)")
+    command.add_argument("--steps", type=int, default=500, help="at most so many (default: %(default)s)")
+    command.add_argument("--device", help="such as cuda:0 (default: the CPU)")
+    command.set_defaults(run=_relax)
+
     command = commands.add_parser("info", help="what is in a model file")
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -166,6 +176,32 @@ def _predict(options: argparse.Namespace) -> int:
     )
     print(f"{written} structures written to {options.out}")
     return 0
+
+
+def _relax(options: argparse.Namespace) -> int:
+    import ase.io
+
+    from .adapters import open_source
+    from .calculators import relax
+    from .io import load, read_header
+
+    if options.out.exists():
+        raise ValueError(f"{options.out} is there already: choose another name")
+    if (kind := read_header(options.model)["class"]) != "RelaxedPotential":
+        raise ValueError(f"{options.model} holds a {kind}: only a RelaxedPotential has forces")
+    source, model = open_source(options.source), load(options.model)
+    settings = {"cell": options.cell, "fmax": options.fmax, "steps": options.steps, "device": options.device}
+    counts = {"converged": 0, "not converged": 0, "failed": 0}
+    for found in relax(model, source, on_error="report", **settings):  # type: ignore[arg-type]
+        if found.error:
+            counts["failed"] += 1
+            print(f"{source.place(found.index)}: {found.error}", file=sys.stderr)
+            continue
+        counts["converged" if found.converged else "not converged"] += 1
+        found.atoms.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
+        ase.io.write(options.out, found.atoms, format="extxyz", append=True)
+    print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {options.out}")
+    return 0 if counts["converged"] == len(source) else 1
 
 
 def _info(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import json
 import pytest
 from pymatgen.core import Lattice, Structure
 
+import pyg_relaxed as pr
 from pyg_relaxed import cli, structures
 
 PARENT, CHILD = (str(structures.path(f"BaTiO3_{phase}")) for phase in ("Pm-3m", "P4mm"))
@@ -39,6 +40,27 @@ def test_seed_and_theta_reach_the_network(capsys):
     report = json.loads(capsys.readouterr().out)
     assert report["seeds"] == [7]
     assert set(report["theta_effects_angstrom"][0]) == {"0e", "1o"}
+
+
+def test_relax_writes_what_arrives_and_names_what_does_not(tmp_path, capsys):
+    import ase.io
+    from ase.build import molecule
+
+    pr.save(pr.models.RelaxedPotential(["H", "O"], num_layers=1, repulsion=True), tmp_path / "model.safetensors")
+    ase.io.write(tmp_path / "in.extxyz", [molecule(name) for name in ("H2O", "CO", "H2")])
+    arguments = ["relax", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--steps", "3"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz"), "--fmax", "1e-9"]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("0 converged, 2 not converged, 1 failed")
+    assert "frame 1: atom 0 has atomic number 6" in err
+    written = ase.io.read(tmp_path / "out.extxyz", ":")
+    assert [(str(atoms.symbols), atoms.info["steps"]) for atoms in written] == [("OH2", 3), ("H2", 3)]
+    assert all(atoms.get_forces().any() for atoms in written)
+    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz")]) == 2
+    assert cli.main([*arguments, "--out", str(tmp_path / "all.extxyz"), "--fmax", "1e9"]) == 1
+    pr.save(pr.models.RelaxedTensor(["H", "O"], "i", "dipole", num_layers=1), tmp_path / "model.safetensors")
+    assert cli.main([*arguments, "--out", str(tmp_path / "none.extxyz")]) == 2
+    assert "holds a RelaxedTensor" in capsys.readouterr().err
 
 
 def disordered(path):

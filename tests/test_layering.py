@@ -33,7 +33,7 @@ ALLOWED = {
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
     "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},
-    "cli": BOTTOM | {"adapters", "datasets", "discovery", "io", "report", "surgery", "train", ""},
+    "cli": BOTTOM | {"adapters", "calculators", "datasets", "discovery", "io", "report", "surgery", "train", ""},
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

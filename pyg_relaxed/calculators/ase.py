@@ -89,9 +89,8 @@ class RelaxedCalculator(Calculator):
         """Return what has changed since the last calculation, entries of ``info`` that are read included."""
         changes: list[str] = super().check_state(atoms, tol=tol)
         if self.atoms is not None:
-            changes += [
-                name for name in self._potentials.info_read if not _equal(self._info.get(name), atoms.info.get(name))
-            ]
+            read = self._potentials.info_read
+            changes += [name for name in read if not _equal(self._info.get(name), atoms.info.get(name))]
         return changes
 
     def calculate(

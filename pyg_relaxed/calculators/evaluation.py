@@ -181,9 +181,7 @@ def failed(index: int, atoms: Atoms, error: Exception, on_error: OnError) -> Eva
 def not_finite(outputs: dict[str, np.ndarray], names: Sequence[str] = ("energy", "forces")) -> str:
     """Return what is wrong with the outputs of a structure, empty if all are finite."""
     bad = [name for name in names if not np.isfinite(outputs[name]).all()]
-    return (
-        f"not finite: {', '.join(bad)}; atoms may be too close, or the model far from what it has seen" if bad else ""
-    )
+    return f"not finite: {', '.join(bad)}; atoms may be too close, or the model far from its data" if bad else ""
 
 
 def check_on_error(on_error: str) -> None:

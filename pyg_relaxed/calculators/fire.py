@@ -48,8 +48,8 @@ class FireState:
 class Fire:
     r"""FIRE (E. Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006), steps F1 to F4), as ``ase.optimize.FIRE`` has it.
 
-    Each structure has a time step and an :math:`\alpha` of its own, and goes the way it would go alone. As in ASE a step
-    is :math:`v \leftarrow v + \Delta t\, F` (after F1 to F4, with all masses 1), then
+    Each structure has a time step and an :math:`\alpha` of its own, and goes the way it would go alone. As in ASE a
+    step is :math:`v \leftarrow v + \Delta t\, F` (after F1 to F4, with all masses 1), then
     :math:`x \leftarrow x + \Delta t\, v`, of which all together is no longer than ``max_step``.
 
     Args:

@@ -94,15 +94,15 @@ def relax(
         max_atoms: Of a batch.
         max_edges: Of a batch, counted when a structure enters it.
         skin: By how much the search for neighbours goes beyond the cutoff, Å; no edge is missed.
-        on_error: ``"report"`` goes on after a structure that cannot be read or computed at all, and says why in its
-            ``error``. What happens later, on the way, is always reported so.
+        on_error: ``"report"`` goes on after a structure that cannot enter (be read, be one for the model) and says why
+            in its ``error``. What goes wrong later, on the way, is always reported so.
         device: Where to compute. None leaves the models where they are.
         dtype: Of the models. None leaves it as it is.
 
     Raises:
         TypeError: If a model is no potential.
         ValueError: If models, limits or parameters are unfit; while it goes on also, with its index, for a structure
-            that cannot be read or computed, has other constraints or, with ``cell``, no volume.
+            that cannot be read, is none for the model, has other constraints or, with ``cell``, no volume.
 
     Example:
         >>> from ase.build import molecule
@@ -118,10 +118,8 @@ def relax(
         raise ValueError(f"'steps' must not be negative (got {steps})")
     check_on_error(on_error)
     SkinNeighbourList(1.0, skin)  # says what is wrong with the skin
-    relaxer = _Relaxer(
-        *(Potentials(model, device, dtype), Limits(max_atoms, max_edges), fire or Fire()),
-        *(cell, fmax, steps, skin, on_step),
-    )
+    potentials, limits = Potentials(model, device, dtype), Limits(max_atoms, max_edges)
+    relaxer = _Relaxer(potentials, limits, fire or Fire(), cell, fmax, steps, skin, on_step)
     return _in_order(relaxer.run(structures, on_error))
 
 
@@ -135,12 +133,12 @@ def _in_order(found: Iterator[Relaxation]) -> Iterator[Relaxation]:
 
 
 class _Moving:
-    """A structure under way; its variables ``x`` ``[R, 3]`` are positions before any deformation, and three rows of U."""
+    """A structure under way; ``x`` ``[R, 3]``, what is varied, are positions before any deformation and rows of U."""
 
     def __init__(self, index: int, atoms: Atoms, potentials: Potentials, cell: bool, skin: float) -> None:
         self.index, self.atoms = index, atoms
         self.first_cell = atoms.cell.array.copy()
-        if cell and (not atoms.pbc.any() or atoms.cell.rank < 3):
+        if cell and (not atoms.pbc.any() or not atoms.cell.volume > 0):
             raise ValueError(
                 f"there is no cell to relax (cell {self.first_cell.tolist()}, pbc {atoms.pbc.tolist()}): give three "
                 "independent vectors and set pbc along one of them, or relax it with cell=False"
