@@ -143,12 +143,11 @@ def _train(options: argparse.Namespace) -> int:
 
 def _eval(options: argparse.Namespace) -> int:
     from .datasets import AtomsDataset
-    from .io import load
-    from .train import evaluate
+    from .train import evaluate, load_trained
     from .train.losses import unit
 
-    model = load(options.model)
-    dataset = AtomsDataset(options.source, model.cutoff, dtype=next(model.parameters()).dtype)  # type: ignore[arg-type]
+    model = load_trained(options.model)
+    dataset = AtomsDataset(options.source, model.cutoff, dtype=next(model.parameters()).dtype)
     found = evaluate(model, dataset, batch_size=options.batch_size)
     if options.json:
         print(json.dumps({name: mean | {"unit": unit(name)[0]} for name, mean in found.items()}, ensure_ascii=False))

@@ -13,7 +13,7 @@ from .build import build
 from .config import Config, read_config
 from .data import Parts
 from .module import TrainingModule
-from .predict import evaluate, predict
+from .predict import evaluate, load_trained, predict
 from .run import train
 
-__all__ = ["Config", "Parts", "TrainingModule", "build", "evaluate", "predict", "read_config", "train"]
+__all__ = ["Config", "Parts", "TrainingModule", "build", "evaluate", "load_trained", "predict", "read_config", "train"]

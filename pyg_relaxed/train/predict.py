@@ -16,10 +16,30 @@ from ..adapters.sources import Source, as_graph
 from ..data import TARGETS, AtomicData
 from ..datasets import AtomsDataset
 from ..io import load, read_header
+from ..models import RelaxedPotential, RelaxedTensor
 from ..models.outputs import split_outputs
 from .losses import Errors, residual
 
 MANIFEST = "predictions.manifest"  # no name of a structure
+
+
+def load_trained(path: str | Path) -> RelaxedPotential | RelaxedTensor:
+    """Return the model in a file, if it is one that takes structures as they are.
+
+    Args:
+        path: What :func:`~pyg_relaxed.train.train` or :func:`pyg_relaxed.save` has written.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no model, or another.
+    """
+    model = load(path)
+    if not isinstance(model, RelaxedPotential | RelaxedTensor):
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which needs features of the atoms: only RelaxedPotential and "
+            "RelaxedTensor take structures as they are"
+        )
+    return model
 
 
 def evaluate(
@@ -83,14 +103,15 @@ def predict(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the folder holds predictions of another model or other structures.
+        ValueError: If the folder holds predictions of another model or other structures, or the model does not take
+            structures as they are.
     """
     structures = open_source(source)
     header = read_header(model)
     manifest = {"model": header["sha256"], "structures": structures.digest(), "part_size": part_size}
     folder = Path(out)
     _check_same(folder, manifest)
-    network = load(model).to(device).eval()
+    network = load_trained(model).to(device).eval()
     written = 0
     for first in range(rank * part_size, len(structures), num_processes * part_size):
         path = folder / f"part-{first // part_size:06d}.extxyz"
@@ -136,7 +157,11 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
 def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.device) -> list[Any]:
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
-    inputs = [AtomicData(**{name: value for name, value in graph if name in read}) for graph in graphs]
+    # Some may have no charge: it is zero.
+    inputs = [
+        AtomicData(**{"charge": graph.pos.new_zeros(1)} | {name: value for name, value in graph if name in read})
+        for graph in graphs
+    ]
     outputs = network(Batch.from_data_list(inputs).to(device))
     parts = split_outputs(outputs, [graph.num_nodes for graph in graphs], getattr(network, "per_atom", False))
     found = []

@@ -10,12 +10,13 @@ import time
 import ase.io
 import pytest
 import torch
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import pyg_relaxed as pr
 from pyg_relaxed.cli import main
+from pyg_relaxed.models import RelaxedE3NN, RelaxedPotential
 from pyg_relaxed.optim import RelaxedAdam
 from pyg_relaxed.train import Config, build, evaluate, predict, read_config, train
 from pyg_relaxed.train.checkpoint import SafetensorsCheckpoint
@@ -188,6 +189,23 @@ def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["forces"]["unit"] == "meV/Å"
     assert main(["info", str(path)]) == 0
     assert "RelaxedPotential" in capsys.readouterr().out
+
+
+def test_structures_with_and_without_a_charge_are_predicted_together(tmp_path):
+    torch.manual_seed(0)
+    model = RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e+4x1o", num_layers=1, charges=True)
+    pr.save(model, tmp_path / "model.safetensors")
+    structures = [molecule("H2O") for _ in range(2)]
+    structures[0].info["charge"] = 1
+    predict(tmp_path / "model.safetensors", structures, tmp_path / "out")
+    predicted = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
+    assert [atoms.get_charges().sum() for atoms in predicted] == pytest.approx([1, 0], abs=1e-5)
+
+
+def test_a_model_that_needs_features_is_refused(tmp_path):
+    pr.save(RelaxedE3NN("1x0e", "1o"), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model.safetensors holds a RelaxedE3NN, which needs features of the atoms"):
+        predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out")
 
 
 def test_a_config_from_the_command_line(structures, tmp_path, capsys):
