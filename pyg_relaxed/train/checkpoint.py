@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
@@ -54,6 +55,21 @@ class SafetensorsCheckpoint(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """Lightning's, of a folder that may have been moved or copied since, and in safetensors."""
+
+    FILE_EXTENSION = ".safetensors"
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state with the files where they are now: Lightning would forget which was the best."""
+        paths = {name: self._here(state_dict[name]) for name in state_dict if name.endswith("_path")}
+        best = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath or "") / Path(path).name) if path else ""
 
 
 def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from ..io import save
 from ..surgery import strict_
 from .build import build
 from .callbacks import Anneal, Lines
-from .checkpoint import SafetensorsCheckpoint
+from .checkpoint import MovableCheckpoint, SafetensorsCheckpoint
 from .config import Config
 from .data import Parts
 from .module import TrainingModule
@@ -56,11 +56,9 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     model = build(config, parts.parts["train"])
     module = TrainingModule(model, config)
     best, last = (
-        ModelCheckpoint(run / "checkpoints", "best", monitor="validation/loss", enable_version_counter=False),
-        ModelCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        MovableCheckpoint(run / "checkpoints", "best", monitor="validation/loss", enable_version_counter=False),
+        MovableCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
     )
-    for checkpoint in (best, last):
-        checkpoint.FILE_EXTENSION = ".safetensors"
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)

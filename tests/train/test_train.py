@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,18 @@ def test_killed_and_resumed_it_ends_at_the_same_weights(structures, tmp_path):
     assert last.exists()
     assert not (tmp_path / "run" / "model.safetensors").exists(), "it was too fast to be killed"
     assert_same(weights(train(chosen, tmp_path / "run")), expected)
+
+
+def test_in_a_folder_that_was_moved_it_goes_on_as_where_it_was(structures, tmp_path):
+    train(config(structures, trainer={"epochs": 2}), tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "moved")
+    longer = config(structures, trainer={"epochs": 4})
+    expected = train(longer, tmp_path / "run").rename(tmp_path / "expected.safetensors")
+    shutil.rmtree(tmp_path / "run")
+    found = train(longer, tmp_path / "moved")
+    assert_same(weights(found), weights(expected))
+    one, other = (pr.io.read_header(path)["provenance"] for path in (found, expected))
+    assert one["validation_loss"] == other["validation_loss"]
 
 
 def test_another_config_or_other_data_do_not_go_on(structures, tmp_path):
