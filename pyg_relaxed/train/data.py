@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DistributedSampler
 from torch_geometric.data import Data
@@ -15,6 +16,7 @@ from torch_geometric.loader import DataLoader
 from ..adapters import open_source
 from ..data import INFO_PREFIX, SITE_PREFIX
 from ..datasets import AtomsDataset
+from ..models.species import atomic_numbers
 from .config import Config, Source
 
 
@@ -53,7 +55,7 @@ class Parts(LightningDataModule):
 
     Raises:
         FileNotFoundError: If a source does not exist.
-        ValueError: If a structure cannot be read, or a label is missing.
+        ValueError: If a structure cannot be read, a label is missing, or the model will not know an element.
     """
 
     def __init__(self, config: Config) -> None:
@@ -69,6 +71,7 @@ class Parts(LightningDataModule):
         for name, source in (("validation", data.validation), ("test", data.test)):
             if source is not None and not isinstance(source, float):
                 self.parts[name] = self._read(source)
+        self._check_species()
 
     @property
     def digest(self) -> str:
@@ -107,6 +110,20 @@ class Parts(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Return the test batches of this process."""
         return self._evaluated("test")
+
+    def _check_species(self) -> None:
+        """Raise on elements that the model will not know, before hours of training and not after."""
+        listed = self.config.model.species
+        known = set(self.parts["train"].statistics().species if listed is None else atomic_numbers(listed))
+        for name, part in self.parts.items():
+            if unknown := [z for z in part.statistics().species if z not in known]:
+                holding = [n for n, data in enumerate(part) if unknown[0] in data.z]
+                why = "no training structure has" if listed is None else "'model.species' lacks"
+                raise ValueError(
+                    f"{name}: {len(holding)} of {len(part)} structures hold {chemical_symbols[unknown[0]]}, which "
+                    f"{why}, the first is {part.place(holding[0])}. Leave them out, take another 'data.split' or "
+                    "'trainer.seed', or list all elements in 'model.species'"
+                )
 
     def _evaluated(self, name: str) -> DataLoader:
         rank, size = self._process()

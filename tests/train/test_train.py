@@ -255,6 +255,19 @@ def test_labels_that_are_missing_are_counted(structures):
         train(config(structures, loss={"weights": {"dipole": 1.0}}), "never")
 
 
+def test_an_element_that_the_model_will_not_know_is_named_before_training(structures, tmp_path):
+    frames = ase.io.read(structures, ":")
+    copper = [atoms for atoms in frames if "Au" not in atoms.symbols]
+    ase.io.write(tmp_path / "copper.extxyz", copper)
+    data = {"train": str(tmp_path / "copper.extxyz"), "validation": str(structures)}
+    with pytest.raises(ValueError, match=r"validation: 12 of 24 structures hold Au, which no training .*frame 1\b"):
+        train(config(structures, data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=r"hold Cu, which 'model\.species' lacks"):
+        train(config(structures, data=data, model={"species": ["Au"]}), tmp_path / "run")
+    train(config(structures, data=data, model={"species": ["Cu", "Au"]}, trainer={"epochs": 1}), tmp_path / "run")
+
+
 def test_checkpoints_hold_what_they_are_given(tmp_path):
     state = {
         "a": torch.arange(3),
