@@ -129,6 +129,7 @@ def _quiet() -> None:
         "The '.*_dataloader' does not have many workers",
         "GPU available but not used",
         ".*exists and is not empty",
+        ".isinstance.treespec, LeafSpec.. is deprecated",  # Lightning 2.6 on torch 2.13
     ):
         warnings.filterwarnings("ignore", start)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
