@@ -60,7 +60,7 @@ class Potentials:
         self._ensemble = Ensemble(self.models)
         self._charges = self.models[0].charges
         self._fields = list(self.models[0].fields)
-        self.info_read = [*self._fields, *(["charge"] if self._charges else [])]
+        self.info_read = [*self._fields, *(["charge"] if self._charges or ELECTRIC in self._fields else [])]
 
     @property
     def properties(self) -> list[str]:
@@ -79,7 +79,7 @@ class Potentials:
         """
         values: dict[str, Any] = {"z": atoms.numbers, "pos": atoms.positions, "cell": atoms.cell.array}
         values |= {"pbc": atoms.pbc, "cutoff": self.cutoff, "frame": atoms.info.get("frame", "cartesian")}
-        values |= {"charge": 0.0} if self._charges else {}  # all graphs of a batch have it
+        values |= {"charge": 0.0} if "charge" in self.info_read else {}  # all graphs of a batch have it
         values |= {name: atoms.info[name] for name in self.info_read if name in atoms.info}
         dtype = next(self.models[0].parameters()).dtype
         tensors = {name: encode(name, value, dtype) for name, value in values.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from ..checks import check_reach, check_species, parse_irreps
 from ..compat import o3
+from ..o3 import LearnedField
 from ..o3.constants import ExactConstants
 from .axes import check_axes
 from .e3nn_network import RelaxedE3NN
@@ -40,8 +41,10 @@ class OnNetwork(ExactConstants):
         return sum(self.fields.values(), o3.Irreps())
 
     def reset_parameters(self) -> None:
-        """Draw new weights and return theta to its equivariant starting point."""
+        """Draw new weights and return theta and learned fields to their equivariant starting point."""
         self.network.reset_parameters()
+        for field in self.learned.values():
+            field.reset_parameters()  # type: ignore[operator]
 
     def check(self, data: Data) -> None:
         """Raise if the model cannot compute a graph or batch, before it does.
@@ -55,10 +58,16 @@ class OnNetwork(ExactConstants):
         """Return the config of the network without what the model chooses: the four above, and ``own``."""
         return {name: value for name, value in self.network.config.items() if name not in (*OWN, *own)}
 
-    def _set_fields(self, fields: Mapping[str, IrrepsLike] | None) -> None:
+    def _set_fields(self, fields: Mapping[str, IrrepsLike] | None, learn: Sequence[str] = ()) -> None:
         if fields is not None and not isinstance(fields, Mapping):
             raise ValueError(f"'fields' must be names and irreps such as {{'electric_field': '1o'}} (got {fields!r})")
         self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
+        if unknown := [name for name in learn if name not in self.fields]:
+            raise ValueError(
+                f"'learn_fields' names '{unknown[0]}', which is not among 'fields' {list(self.fields)}: add it there, "
+                "with its irreps"
+            )
+        self.learned = torch.nn.ModuleDict({name: LearnedField(self.fields[name]) for name in learn})
 
     def _check(self, data: Data) -> tuple[Tensor, int]:
         """Raise on graphs that the model is not for; return to which graph each atom belongs and their number."""
@@ -77,7 +86,7 @@ class OnNetwork(ExactConstants):
         return torch.nn.functional.one_hot(self._kind(data), len(self.species)).to(dtype)
 
     def _given_fields(self, data: Data, num_graphs: int) -> dict[str, Tensor]:
-        """Return the fields of each graph, ``[B, dim]``.
+        """Return the fields that come with each graph, ``[B, dim]``; of learned ones zeros where none comes.
 
         Raises:
             ValueError: If one is missing or has another size.
@@ -85,6 +94,8 @@ class OnNetwork(ExactConstants):
         fields = {}
         for name, irreps in self.fields.items():
             field: Tensor | None = data.get(name)
+            if field is None and name in self.learned:
+                field = data.pos.new_zeros(num_graphs, irreps.dim)
             if field is None or field.numel() != num_graphs * irreps.dim:
                 raise ValueError(
                     f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got "
@@ -92,3 +103,11 @@ class OnNetwork(ExactConstants):
                 )
             fields[name] = field.view(num_graphs, irreps.dim).to(data.pos.dtype)
         return fields
+
+    def _whole_fields(self, data: Data, num_graphs: int) -> dict[str, Tensor]:
+        """Return the fields that act on each graph: what comes with it and what is learned together."""
+        fields = self._given_fields(data, num_graphs)
+        return {
+            name: field + self.learned[name]().to(field.dtype) if name in self.learned else field
+            for name, field in fields.items()
+        }

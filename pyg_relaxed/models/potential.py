@@ -33,7 +33,8 @@ class RelaxedPotential(OnNetwork):
     :math:`e_i` comes from a :class:`RelaxedE3NN`, an architecture like that of NequIP (arXiv 2101.03164). Forces and
     stress are exact derivatives of the energy, so that energy is conserved. The strain :math:`\epsilon`, with
     :math:`x' = (1 + \epsilon) x`, is not symmetrised: where theta breaks the symmetry a rotation changes the energy,
-    and the antisymmetric part of the stress is the torque per volume. The forces sum to zero whatever theta is.
+    and the antisymmetric part of the stress is the torque per volume. The forces sum to zero whatever theta is (but
+    for charged molecules in an electric field, below).
 
     Args:
         species (sequence of str or int): Symbols or atomic numbers of the elements it is for.
@@ -53,14 +54,20 @@ class RelaxedPotential(OnNetwork):
         fields (dict, optional): Fields that come with each structure, by the name they have in the graph, and their
             irreps: ``{"electric_field": "1o"}``, ``{"magnetic_field": "1e"}``, or any other. They act where theta does,
             beside it; the model is equivariant when they turn along. Of an electric field the dipole is the derivative
-            of the energy, and takes the place of that of ``charges``. (default: none)
+            of the energy, and takes the place of that of ``charges``. A molecule of charge ``q`` (``charge`` in the
+            graph, e; default 0) has the energy :math:`-q \, \mathcal{E} \cdot \bar{x}` at its centre
+            :math:`\bar{x}`, so that its forces sum to :math:`q \mathcal{E}`. (default: none)
+        learn_fields (sequence of str, optional): Those of ``fields`` of which a part, the same for all structures, is
+            learned in the field's own unit, a :class:`~pyg_relaxed.o3.LearnedField`; what comes with a structure, if
+            anything does, is added. Its sign and size are only as well defined as the labels make them: by dipoles, or
+            by the forces on charged molecules. (default: none)
         **kwargs (optional): Additional arguments of :class:`RelaxedE3NN`: ``lmax``, ``num_neighbors``,
             ``share_theta``, ``num_basis``, ``radial_hidden``, ``theta_channels``.
 
     Shapes:
         - **input:** graph or batch with ``z`` ``[N]``, ``pos`` ``[N, 3]`` (Å), ``edge_index``, and for crystals
-          ``cell`` ``[B, 3, 3]``, ``pbc`` ``[B, 3]`` and ``edge_cell_shift``; with ``charges`` also ``charge`` ``[B]``
-          (e; default 0)
+          ``cell`` ``[B, 3, 3]``, ``pbc`` ``[B, 3]`` and ``edge_cell_shift``; with ``charges`` or an electric field
+          also ``charge`` ``[B]`` (e; default 0), and the fields
         - **output:** ``{"energy": [B] in eV, "energies": [N], "forces": [N, 3] in eV/Å, "stress": [B, 3, 3] in
           eV/Å³}``, energies in float64. Only structures with a volume have a stress: rows of others are NaN, and with
           no volume at all the key is missing. With ``charges`` also ``"charges"`` ``[N]`` in e and, for structures
@@ -99,10 +106,11 @@ class RelaxedPotential(OnNetwork):
         repulsion: bool = False,
         charges: bool = False,
         fields: Mapping[str, IrrepsLike] | None = None,
+        learn_fields: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__()
-        self._set_fields(fields)
+        self._set_fields(fields, learn_fields)
         numbers = atomic_numbers(species)
         scales, shifts = (
             for_each(numbers, name, values)
@@ -133,6 +141,7 @@ class RelaxedPotential(OnNetwork):
             "repulsion": repulsion,
             "charges": charges,
             "fields": {name: str(irreps) for name, irreps in self.fields.items()},
+            "learn_fields": list(learn_fields),
         }
 
     def forward(self, data: Data) -> dict[str, Tensor]:
@@ -176,7 +185,7 @@ class RelaxedPotential(OnNetwork):
         batch, B = self._check(data)
         with torch.enable_grad():
             edge_vec = _followed(edge_vectors(data))
-            fields = self._given_fields(data, B)
+            fields = self._whole_fields(data, B)
             inputs = [edge_vec]
             if ELECTRIC in fields:
                 fields[ELECTRIC] = _followed(fields[ELECTRIC])
@@ -188,7 +197,9 @@ class RelaxedPotential(OnNetwork):
             )
         gradient, moment = gradients[0], -gradients[1] if len(gradients) > 1 else None
         source, target = data.edge_index
-        out["forces"] = torch.zeros_like(data.pos).index_add(0, target, gradient).index_add(0, source, -gradient)
+        forces = torch.zeros_like(data.pos).index_add(0, target, gradient).index_add(0, source, -gradient)
+        push = self._push(data, fields, batch, B)
+        out["forces"] = forces if push is None else forces + push
         volume = _volume(data, B)
         if volume is not None:
             virial = torch.einsum("ea,eb->eab", gradient, edge_vec)
@@ -213,6 +224,9 @@ class RelaxedPotential(OnNetwork):
             energies = energies + self.repulsion(edge_vec.norm(dim=1), kind, data.edge_index)
         # Shifts are large: in float32 they would take the digits of what is learnt.
         energies = energies.double() + self.shift[kind]
+        push = self._push(data, fields, batch, B)
+        if push is not None:
+            energies = energies - (push * data.pos).sum(dim=1)
         out = {"energy": energies.new_zeros(B).index_add(0, batch, energies), "energies": energies}
         if self.charges:
             total = data.get("charge")
@@ -223,6 +237,15 @@ class RelaxedPotential(OnNetwork):
                 dipole = x.new_zeros(B, 3).index_add(0, batch, dipole)
                 out["dipole"] = dipole.masked_fill(~is_open.unsqueeze(1), float("nan"))
         return out
+
+    def _push(self, data: Data, fields: dict[str, Tensor], batch: Tensor, B: int) -> Tensor | None:
+        """Return the force of an electric field on a charged molecule, shared equally by its atoms, ``[N, 3]``."""
+        charge = data.get("charge")
+        if ELECTRIC not in fields or charge is None:
+            return None
+        charge = charge.to(data.pos.dtype).masked_fill(~_is_open(data, B), 0.0)
+        numbers = charge.new_zeros(B).index_add(0, batch, charge.new_ones(len(batch)))
+        return (fields[ELECTRIC] * (charge / numbers.clamp(min=1)).unsqueeze(1))[batch]
 
 
 def _followed(t: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from .contraction import ThetaContraction
 from .invariants import generators, invariants, projector, representation
 from .linear import RelaxedLinear
 from .point_groups import PointGroup, point_group
-from .weights import RelaxedWeights, theta_irreps
+from .weights import LearnedField, RelaxedWeights, theta_irreps
 
 __all__ = [
     "CartesianTensor",
+    "LearnedField",
     "PointGroup",
     "RelaxedLinear",
     "RelaxedWeights",

@@ -78,10 +78,7 @@ class RelaxedWeights(torch.nn.Module):
 
     def __init__(self, irreps_theta: IrrepsLike | int) -> None:
         super().__init__()
-        irreps = theta_irreps(irreps_theta)
-        if irreps is None:
-            raise ValueError("'irreps_theta' is None: a strict layer has no relaxed weights")
-        self.irreps_theta = irreps
+        self.irreps_theta = irreps = self._parse(irreps_theta)
         self.weight = ThetaParameter(torch.zeros(irreps.dim))
         watch_optimizers()
         self.register_buffer("free", torch.eye(irreps.dim))
@@ -93,7 +90,7 @@ class RelaxedWeights(torch.nn.Module):
         with torch.no_grad():
             torch.nn.init.eye_(self.free)
             self.frozen.zero_()
-            self.weight.copy_(self._mask(["0e"]))
+            self.weight.copy_(self._start())
 
     def forward(self) -> Tensor:
         r"""Return :math:`\theta`, of shape ``[irreps_theta.dim]``."""
@@ -200,11 +197,22 @@ class RelaxedWeights(torch.nn.Module):
     @torch.no_grad()
     def strict_(self) -> RelaxedWeights:
         """Set the non-scalar part of theta to zero."""
-        return self.set_(self() * self._mask(["0e"]))
+        return self.set_(self() * self._mask(ir for ir in self.irreps if ir == str(SCALAR)))
 
     def blocks(self) -> list[tuple[o3.Irrep, slice]]:
         """Return each irrep with its slice of theta, one entry per term of ``irreps_theta``."""
         return [(ir, s) for (_, ir), s in zip(self.irreps_theta, self.irreps_theta.slices(), strict=True)]
+
+    @staticmethod
+    def _parse(irreps_theta: IrrepsLike | int) -> o3.Irreps:
+        irreps = theta_irreps(irreps_theta)
+        if irreps is None:
+            raise ValueError("'irreps_theta' is None: a strict layer has no relaxed weights")
+        return irreps
+
+    def _start(self) -> Tensor:
+        """Return where theta starts: the equivariant point."""
+        return self._mask([str(SCALAR)])
 
     def _mask(self, irreps: Iterable[str]) -> Tensor:
         wanted = {o3.Irrep(ir) for ir in irreps}
@@ -217,3 +225,26 @@ class RelaxedWeights(torch.nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.irreps_theta})"
+
+
+class LearnedField(RelaxedWeights):
+    """A field that all structures are in and nobody knows: theta in the unit of the field, zero at the start.
+
+    Everything that finds, turns, projects, penalises or moves theta does so with it. Unlike theta it needs no 0e, for
+    no field at all is the equivariant point.
+
+    Args:
+        irreps_theta (o3.Irreps or str): Irreps of the field.
+
+    Example::
+
+        >>> LearnedField("1o")()
+        tensor([0., 0., 0.], grad_fn=<AddBackward0>)
+    """
+
+    @staticmethod
+    def _parse(irreps_theta: IrrepsLike | int) -> o3.Irreps:
+        return parse_irreps("irreps_theta", irreps_theta)
+
+    def _start(self) -> Tensor:
+        return torch.zeros_like(self.weight)

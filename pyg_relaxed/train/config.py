@@ -72,6 +72,7 @@ class PotentialConfig(NetworkConfig):
     energy_shift: float | dict[str, float] | None = None
     repulsion: bool = False
     charges: bool = False
+    learn_fields: list[str] = []
 
 
 class TensorConfig(NetworkConfig):

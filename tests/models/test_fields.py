@@ -25,6 +25,12 @@ def _float64(float64):
     torch.manual_seed(0)
 
 
+def ion(name="H2O", charge=1.0):
+    atoms = molecule(name)
+    atoms.info["charge"] = charge
+    return atoms
+
+
 def model_in(fields, irreps_theta=None, **kwargs):
     kwargs = {"irreps_hidden": "4x0e+4x1o+2x2e", "num_layers": 2} | kwargs
     model = RelaxedPotential(["H", "C", "O"], CUTOFF, irreps_theta, fields=fields, **kwargs)
@@ -155,6 +161,117 @@ def test_what_is_missing_is_named():
     theta = pr.RelaxedWeights("0e+2e")
     with pytest.raises(ValueError, match="'irreps_theta' lacks 1o"):
         RelaxedE3NN("1x0e", "0e", irreps_theta=theta, share_theta=True, irreps_field="1o")
+
+
+class TestIons:
+    def test_forces_sum_to_charge_times_field(self):
+        model = model_in({"electric_field": "1o"}, "0e+2e")
+        out = model(Batch.from_data_list([in_field(ion(charge=q), electric_field=FIELD) for q in (0.0, 1.0, -2.0)]))
+        total = out["forces"].view(3, 3, 3).sum(dim=1)
+        torch.testing.assert_close(total, torch.tensor([[0.0], [1.0], [-2.0]]) * torch.tensor(FIELD))
+
+    def test_energy_and_dipole_follow_the_origin(self):
+        model, shift, field = model_in({"electric_field": "1o"}), torch.tensor([1.0, -2.0, 0.5]), torch.tensor(FIELD)
+        atoms = ion(charge=-1.0)
+        before = model.response(in_field(atoms, electric_field=FIELD))
+        atoms.positions += shift.numpy()
+        after = model.response(in_field(atoms, electric_field=FIELD))
+        torch.testing.assert_close(after["energy"] - before["energy"], (shift @ field).view(1))  # -q E.t
+        torch.testing.assert_close(after["dipole"] - before["dipole"], -shift.view(1, 3))
+        torch.testing.assert_close(after["forces"], before["forces"])
+        torch.testing.assert_close(after["born_effective_charges"].sum(dim=0), -torch.eye(3))
+
+    def test_answers_are_derivatives(self):
+        model, data = model_in({"electric_field": "1o"}, "0e+1o"), in_field(ion(), electric_field=FIELD)
+        out = model(data)
+        for a in range(3):
+
+            def at(h, name):
+                changed = data.clone()
+                changed[name][0, a] += h  # noqa: B023
+                return model(changed)["energy"].item()
+
+            assert_close(out["dipole"][0, a], -differentiate(lambda h: at(h, "electric_field")), 1.0)
+            assert_close(out["forces"][0, a], -differentiate(lambda h: at(h, "pos")), out["forces"].abs().max().item())
+
+    def test_crystals_have_no_origin(self):
+        model, data = model_in({"electric_field": "1o"}), in_field(system(2, (True,) * 3), electric_field=FIELD)
+        neutral = model(data)
+        data.charge = torch.ones(1)
+        torch.testing.assert_close(model(data)["forces"], neutral["forces"], rtol=0, atol=0)
+
+
+class TestLearnedFields:
+    FIELDS = {"electric_field": "1o"}
+
+    def test_it_is_a_field_that_every_structure_has(self):
+        learned, given = (model_in(self.FIELDS, "0e+2e", learn_fields=learn) for learn in (["electric_field"], []))
+        given.load_state_dict(learned.state_dict(), strict=False)
+        field = torch.tensor(FIELD)
+        learned.learned["electric_field"].set_(field)
+        for more in (None, [0.3, 0.0, -0.1]):
+            data = in_field(ion()) if more is None else in_field(ion(), electric_field=more)
+            whole = in_field(ion(), electric_field=(field + torch.tensor(more or [0.0] * 3)).tolist())
+            out, expected = learned.response(data), given.response(whole)
+            assert out.keys() == expected.keys()
+            for name, value in expected.items():
+                torch.testing.assert_close(out[name], value)
+
+    def test_it_starts_at_zero_and_counts_as_theta(self):
+        model, data = model_in(self.FIELDS, learn_fields=["electric_field"]), in_field(WATER)
+        field = pr.thetas(model)["learned.electric_field"]
+        assert field().tolist() == [0.0, 0.0, 0.0]
+        R = -o3.rand_matrix()
+        torch.testing.assert_close(model(rotate(data, R))["forces"], model(data)["forces"] @ R.T)
+        field.set_(torch.tensor(FIELD))
+        before = model(data)
+        torch.testing.assert_close(pr.rotate_(model, R)(rotate(data, R))["forces"], before["forces"] @ R.T)
+        torch.testing.assert_close(field(), R @ torch.tensor(FIELD))
+        assert not torch.allclose(model(rotate(data, R.T))["forces"], before["forces"] @ R)
+        assert pr.strict_(model).learned["electric_field"].norms() == {"1o": 0.0}
+
+    def test_a_group_restricts_it(self):
+        model = model_in(self.FIELDS, learn_fields=["electric_field"])
+        model.learned["electric_field"].set_(torch.tensor(FIELD))
+        torch.testing.assert_close(
+            pr.project_(model, "4mm").learned["electric_field"](), torch.tensor([0.0, 0.0, FIELD[2]])
+        )
+
+    def test_labels_of_ions_tell_the_whole_vector(self):
+        """Without any training of the rest: the total force is the charge times the field."""
+        small = {"irreps_hidden": "2x0e+2x1o", "num_layers": 1}
+        model = model_in(self.FIELDS, learn_fields=["electric_field"], **small).train()
+        optimizer, field = pr.optim.RelaxedAdam(model), torch.tensor(FIELD)
+        data = in_field(ion(charge=-1.0))
+        for step in range(100):
+            for group in optimizer.param_groups:
+                group["lr"] = 0.02 * (1 - step / 100)
+            optimizer.zero_grad()
+            (model(data)["forces"].sum(dim=0) + field).square().sum().backward()
+            optimizer.step()
+        torch.testing.assert_close(model.learned["electric_field"](), field, rtol=0, atol=1e-3)
+
+    @pytest.mark.parametrize("penalty", [0.0, 1e9])
+    def test_a_penalty_holds_it_at_zero(self, penalty):
+        model = model_in(self.FIELDS, learn_fields=["electric_field"]).train()
+        optimizer = pr.optim.RelaxedAdam(model, penalty={"1o": penalty})
+        model(in_field(ion()))["forces"].square().sum().backward()
+        optimizer.step()
+        assert bool(model.learned["electric_field"]().any()) is (penalty == 0.0)
+
+    def test_files_keep_it(self, tmp_path):
+        model, data = model_in(self.FIELDS, "0e+1o", learn_fields=["electric_field"]), in_field(WATER)
+        model.learned["electric_field"].set_(torch.tensor(FIELD))
+        pr.save(model, tmp_path / "model.safetensors")
+        loaded = pr.load(tmp_path / "model.safetensors")
+        assert loaded.config["learn_fields"] == ["electric_field"]
+        assert torch.equal(loaded(data)["forces"], model(data)["forces"])
+        model.reset_parameters()
+        assert not model.learned["electric_field"]().any()
+
+    def test_it_must_be_a_field(self):
+        with pytest.raises(ValueError, match=r"'learn_fields' names 'electric', which is not among 'fields'"):
+            model_in(self.FIELDS, learn_fields=["electric"])
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(4, 6))
