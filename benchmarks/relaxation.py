@@ -87,8 +87,8 @@ def compare(title: str, ours: Callable[[], list[float]], ase: Callable[[], list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=64, help="of structures (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20, help="of each (default: %(default)s)")
+    parser.add_argument("--number", type=int, default=32, help="of structures (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="of each (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="of measurements (default: %(default)s)")
     options = parser.parse_args()
     timing.machine()

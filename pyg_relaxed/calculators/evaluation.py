@@ -66,11 +66,14 @@ class Limits:
                 f"'max_atoms' and 'max_edges' must be at least 1 (got {self.max_atoms} and {self.max_edges})"
             )
 
-    def allow(self, graphs: Sequence[AtomicData], graph: AtomicData) -> bool:
-        """Return whether a graph has room beside others."""
-        atoms = sum(len(one.z) for one in (*graphs, graph))
-        edges = sum(one.edge_index.shape[1] for one in (*graphs, graph))
-        return not graphs or (atoms <= self.max_atoms and edges <= self.max_edges)
+    def allow(self, load: np.ndarray, size: np.ndarray) -> bool:
+        """Return whether a graph of some size has room in a batch that has a load; an empty one takes any."""
+        return not load.any() or bool((load + size <= (self.max_atoms, self.max_edges)).all())
+
+
+def size_of(graph: AtomicData) -> np.ndarray:
+    """Return the numbers of atoms and of edges."""
+    return np.array([len(graph.z), graph.edge_index.shape[1]])
 
 
 def evaluate(
@@ -125,11 +128,13 @@ def _evaluations(
         return graph
 
     batch: list[tuple[Evaluation, AtomicData | None]] = []
+    load = np.zeros(2, dtype=np.int64)
     for entry, graph in read_each(structures, graph_of, on_error):
-        graphs = [other for _, other in batch if other is not None]
-        if graph is not None and not limits.allow(graphs, graph):
-            yield from _evaluated(potentials, batch, on_error)
-            batch = []
+        if graph is not None:
+            if not limits.allow(load, size_of(graph)):
+                yield from _evaluated(potentials, batch, on_error)
+                batch, load = [], np.zeros(2, dtype=np.int64)
+            load += size_of(graph)
         batch.append((entry, graph))
     yield from _evaluated(potentials, batch, on_error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,6 +70,10 @@ class Potentials:
         names += ["charges"] * self._charges
         return names + ["dipole"] * (self._charges or ELECTRIC in self._fields)
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.models[0].parameters()).device
+
     def graph(self, atoms: Atoms, edge_index: Tensor, edge_cell_shift: Tensor) -> AtomicData:
         """Return the graph of a structure with what the models read, in their dtype, and nothing else.
 
@@ -93,13 +98,13 @@ class Potentials:
         """
         if graph.num_nodes == 0:
             raise ValueError("the structure has no atoms: leave it out")
+        there = copy.copy(graph).to(self._device)
         for model in self.models:
-            model.check(graph)
+            model.check(there)
 
     def __call__(self, graphs: Sequence[AtomicData]) -> list[dict[str, np.ndarray]]:
         """Return what the models give for each graph, computed as one batch, in float64."""
-        device = next(self.models[0].parameters()).device
-        outputs = self._ensemble(Batch.from_data_list(list(graphs)).to(device))
+        outputs = self._ensemble(Batch.from_data_list(list(graphs)).to(self._device))
         parts = split_outputs(outputs, [len(graph.z) for graph in graphs])
         return [{name: to_numpy(value) for name, value in part.items()} for part in parts]
 

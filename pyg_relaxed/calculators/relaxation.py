@@ -24,6 +24,7 @@ from .evaluation import (
     check_on_error,
     not_finite,
     read_each,
+    size_of,
 )
 from .fire import Fire, FireState
 from .potentials import Potentials, with_results
@@ -223,12 +224,14 @@ class _Relaxer:
         moving: list[_Moving] = []
         state = FireState()
         while moving or entry is not None:
+            load = sum((size_of(one.graph) for one in moving), np.zeros(2, dtype=np.int64))
             while entry is not None:
                 evaluation, new = entry
                 if new is None:
                     yield Relaxation(evaluation.index, evaluation.atoms, evaluation.error)
-                elif self.limits.allow([one.graph for one in moving], new.graph):
+                elif self.limits.allow(load, size_of(new.graph)):
                     moving.append(new)
+                    load = load + size_of(new.graph)
                     state = self.fire.join(state, [len(new.x)])
                 else:
                     break
