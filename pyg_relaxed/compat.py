@@ -14,7 +14,7 @@ with torch.serialization.safe_globals([slice]):
     from e3nn import nn as e3nn_nn
     from e3nn import o3
 
-__all__ = ["default_dtype", "e3nn", "e3nn_nn", "o3", "quiet_spglib"]
+__all__ = ["default_dtype", "e3nn", "e3nn_nn", "o3", "quiet_spglib", "scriptable_torch"]
 
 
 @contextmanager
@@ -34,3 +34,14 @@ def quiet_spglib() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
         yield
+
+
+@contextmanager
+def scriptable_torch() -> Iterator[None]:
+    """Give torch its own ``index_select`` back: PyG 2.8 puts a function in its place that TorchScript cannot compile."""
+    replaced = torch.index_select
+    torch.index_select = torch._C._VariableFunctions.index_select
+    try:
+        yield
+    finally:
+        torch.index_select = replaced
