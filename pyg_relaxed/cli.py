@@ -117,6 +117,19 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_info)
 
+    command = commands.add_parser("export", help="a potential as a file that other programs run")
+    command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
+    command.add_argument("--to", choices=["aoti", "metatomic"], required=True, help="a .pt2 package, or a .pt file")
+    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write")
+    command.add_argument("--dtype", choices=["float32", "float64"], help="of the file (default: the model's)")
+    command.add_argument(
+        "--field", metavar="NAME=X,Y,Z", action="append", default=[], help="a field of the model, kept"
+    )
+    command.add_argument(
+        "--kernels", choices=["torch", "compiled"], help="aoti: compiled ones are for processes that import pyg_relaxed"
+    )
+    command.set_defaults(run=_export)
+
 
 def _new_config(options: argparse.Namespace) -> int:
     from importlib.resources import files
@@ -220,6 +233,37 @@ def _info(options: argparse.Namespace) -> int:
         for name, value in header[section].items():
             print(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    import torch
+
+    from . import deploy
+    from .io import load
+
+    model = load(options.model)
+    if options.dtype is not None:
+        model = model.to(getattr(torch, options.dtype))
+    fields = {name: _numbers(name, values) for name, _, values in (field.partition("=") for field in options.field)}
+    if options.to == "metatomic" and options.kernels is not None:
+        raise ValueError("--kernels is for --to aoti: a file of metatomic holds operations of torch alone")
+    try:
+        if options.to == "metatomic":
+            written = deploy.export_metatomic(model, options.out, fields=fields)  # type: ignore[arg-type]
+        else:
+            kernels = options.kernels or "torch"
+            written = deploy.export_aoti(model, options.out, fields=fields or None, kernels=kernels)  # type: ignore[arg-type]
+    except (ImportError, TypeError) as error:  # no metatomic, no potential
+        raise ValueError(str(error)) from None
+    print(f"{written} written")
+    return 0
+
+
+def _numbers(name: str, values: str) -> list[float]:
+    try:
+        return [float(value) for value in values.split(",")]
+    except ValueError:
+        raise ValueError(f"--field {name}={values}: give numbers, such as {name}=0,0,0.1") from None
 
 
 def _discover(options: argparse.Namespace) -> int:

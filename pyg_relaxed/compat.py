@@ -38,7 +38,7 @@ def quiet_spglib() -> Iterator[None]:
 
 @contextmanager
 def scriptable_torch() -> Iterator[None]:
-    """Give torch its own ``index_select`` back: PyG 2.8 puts a function in its place that TorchScript cannot compile."""
+    """Give torch its ``index_select`` back: PyG 2.8 puts a function in its place that TorchScript cannot compile."""
     replaced = torch.index_select
     torch.index_select = torch._C._VariableFunctions.index_select
     try:

@@ -30,10 +30,11 @@ ALLOWED = {
     "optim": BOTTOM | {"o3", "surgery"},
     "io": BOTTOM | {"models", "data"},
     "calculators": BOTTOM | {"data", "adapters", "models", "io"},
+    "deploy": BOTTOM | {"data", "kernels", "nn", "models", "io", "surgery", ""},
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
     "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},
-    "cli": BOTTOM | {"adapters", "calculators", "datasets", "discovery", "io", "report", "surgery", "train", ""},
+    "cli": BOTTOM | {"adapters", "calculators", "datasets", "deploy", "discovery", "io", "report", "surgery", "train", ""},
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

@@ -37,8 +37,8 @@ class Derivatives(torch.nn.Module):
     Shapes:
         - **input:** ``z`` ``[N]``, ``pos`` ``[N, 3]``, ``cell`` ``[3, 3]``, ``edge_index`` ``[2, E]``,
           ``edge_cell_shift`` ``[E, 3]``, then each field
-        - **output:** energy ``[1]``, energies ``[N]``, forces ``[N, 3]``, stress ``[3, 3]`` (NaN without a volume), with
-          an electric field also the dipole moment ``[3]``
+        - **output:** energy ``[1]``, energies ``[N]``, forces ``[N, 3]``, stress ``[3, 3]`` (NaN without a volume), and
+          with an electric field the dipole moment ``[3]``
     """
 
     def __init__(self, potential: FoldedPotential, dims: Mapping[str, int]) -> None:
@@ -77,8 +77,9 @@ def export_aoti(
     """Compile a potential ahead of time to a ``.pt2`` package, for any number of atoms and edges.
 
     It takes the tensors of one structure in the order of ``INPUTS``, as :class:`Derivatives` describes them, then the
-    fields of the model, and returns ``OUTPUTS`` as a list. Floating-point numbers are of the dtype of the model (energies
-    of float64), integers of int64. Elements are not checked in there: they must be among the ``species`` of the metadata.
+    fields of the model, and returns ``OUTPUTS`` as a list. Floating-point numbers are of the dtype of the model, but
+    energies of float64; integers of int64. It checks nothing: elements must be among the ``species`` of the metadata,
+    edges all those within the ``cutoff``.
 
     Args:
         model: The potential. It is compiled for the device it is on.
@@ -143,8 +144,8 @@ class Package:
         - **output:** what that returns, but for charges and the dipoles that follow from them
 
     Raises:
-        ValueError: For a batch, an element that the model does not know, edges that end before its cutoff, and a missing
-            field.
+        ValueError: For a batch, an element that the model does not know, edges that end before its cutoff, or a field
+            that is missing.
         TypeError: If the graph is of another dtype or on another device.
     """
 

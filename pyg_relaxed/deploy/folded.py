@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from ..compat import default_dtype, o3
+from ..compat import default_dtype
 from ..kernels.cpu import networked
 from ..kernels.cpu.harmonics import recursion
 from ..kernels.cpu.sorting import sort_edges
@@ -37,6 +37,9 @@ class Matrix(torch.nn.Module):
         >>> matrix(torch.ones(1, 2), torch.tensor([2.0]))
         tensor([[3., 3.]])
     """
+
+    base: Tensor
+    slopes: Tensor
 
     def __init__(self, value: Tensor | Callable[[Tensor], Tensor], num_fields: int = 0) -> None:
         super().__init__()
@@ -86,6 +89,8 @@ class Harmonics(torch.nn.Module):
 
 class Perceptron(torch.nn.Module):
     """A :class:`~pyg_relaxed.nn.Radial` up to its last layer: from lengths ``[E]`` to hidden features."""
+
+    wave_numbers: Tensor
 
     def __init__(self, radial: Radial) -> None:
         super().__init__()
@@ -152,8 +157,8 @@ class Sums(torch.nn.Module):
     def __init__(self, conv: RelaxedConv, turn: Callable[[Tensor], Tensor], num_fields: int) -> None:
         super().__init__()
         table = conv.kernel.table
-        self.hidden = Perceptron(conv.radial)
-        _, matrices = conv.radial.network(torch.ones(1))
+        self.hidden = Perceptron(_radial(conv))
+        _, matrices = _radial(conv).network(torch.ones(1))
         blocks = sorted({path.i for path in table.paths})
         products = [Product(table, i, matrices[-1], turn, num_fields) for i in blocks]
         self.places = torch.cat([product.places for product in products])
@@ -169,15 +174,18 @@ class Sums(torch.nn.Module):
 class CompiledSums(torch.nn.Module):
     """The sum over neighbours by the kernel in C, which only a process that imports this package has."""
 
+    matrices: Tensor
+    wave_numbers: Tensor
+
     def __init__(self, conv: RelaxedConv, turn: Callable[[Tensor], Tensor], num_fields: int) -> None:
         super().__init__()
         self.turn = Matrix(turn, num_fields)
         self.places = torch.arange(conv.kernel.irreps_out.dim)
         self.spec = conv.kernel.table.spec
-        _, matrices = conv.radial.network(torch.ones(1))
+        _, matrices = _radial(conv).network(torch.ones(1))
         self.widths = [len(matrices[0]), *(matrix.shape[1] for matrix in matrices)]
         self.register_buffer("matrices", torch.cat([matrix.detach().flatten() for matrix in matrices]))
-        self.register_buffer("wave_numbers", conv.radial.wave_numbers.clone())
+        self.register_buffer("wave_numbers", _radial(conv).wave_numbers.clone())
 
     def forward(self, x: Tensor, edge_index: Tensor, length: Tensor, sh: Tensor, field: Tensor) -> Tensor:
         """Return the sum at each atom."""
@@ -186,11 +194,14 @@ class CompiledSums(torch.nn.Module):
         num_atoms = x.shape[0]  # len(x) would be a constant of the export
         order = sort_edges(edge_index, num_atoms, num_atoms)
         sh = self.turn(sh, field)
-        return networked(x, sh, basis, self.matrices, order, num_atoms, self.widths, self.spec, False)  # type: ignore[no-any-return]
+        return networked(x, sh, basis, self.matrices, order, num_atoms, self.widths, self.spec, False)
 
 
 class Activation(torch.nn.Module):
     """A :class:`~pyg_relaxed.nn.Gate` of features in the order ``columns``: scalars, what is gated, a gate for each."""
+
+    is_even: Tensor
+    factor: Tensor
 
     def __init__(self, gate: Gate) -> None:
         super().__init__()
@@ -244,11 +255,16 @@ class Layer(torch.nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor, length: Tensor, sh: Tensor, field: Tensor) -> Tensor:
         """Return the new features of the atoms."""
         sums = self.sums(x, edge_index, length, sh, field)
-        return self.gate(self.neighbours(sums, field) + self.own(x, field))  # type: ignore[no-any-return]
+        return self.gate(self.neighbours(sums, field) + self.own(x, field))
 
 
 class Repulsion(torch.nn.Module):
     """A :class:`~pyg_relaxed.nn.PairRepulsion` with all that depends on two elements in tables."""
+
+    strength: Tensor
+    reach: Tensor
+    decays: Tensor
+    amplitudes: Tensor
 
     def __init__(self, pairs: PairRepulsion) -> None:
         super().__init__()
@@ -277,6 +293,11 @@ class FoldedPotential(torch.nn.Module):
         - **output:** energies ``[N]``, eV, float64
     """
 
+    species: Tensor
+    embedding: Tensor
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: RelaxedPotential, fields: Tensor | None, kernels: str) -> None:
         super().__init__()
         network = model.network
@@ -292,6 +313,7 @@ class FoldedPotential(torch.nn.Module):
         self.register_buffer("shift", model.shift.clone())
         layers = []
         for layer, embed in zip(network.layers, network.fields, strict=True):
+            assert isinstance(layer, RelaxedInteraction)
             theta = _theta(layer, embed, fields)
             layers.append(Layer(layer, theta, num_fields, kernels))
         self.layers = torch.nn.ModuleList(layers)
@@ -366,9 +388,7 @@ def _values(model: RelaxedPotential, fields: Mapping[str, Sequence[float]] | Non
     return torch.cat([torch.zeros(0), *values])
 
 
-def _theta(
-    layer: RelaxedInteraction, embed: torch.nn.Module, given: Tensor | None
-) -> Callable[[Tensor], Tensor]:
+def _theta(layer: RelaxedInteraction, embed: torch.nn.Module, given: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Return theta of a layer as a function of the fields, or at those that are given."""
     own = layer.conv.theta
 
@@ -380,8 +400,14 @@ def _theta(
     return theta
 
 
+def _radial(conv: RelaxedConv) -> Radial:
+    assert isinstance(conv.radial, Radial)
+    return conv.radial
+
+
 def _linear(matrix: Tensor) -> torch.nn.Linear:
     """Return the module that multiplies rows by a matrix."""
-    linear = torch.nn.Linear(*matrix.shape, bias=False, device="meta")
+    num_in, num_out = matrix.shape
+    linear = torch.nn.Linear(num_in, num_out, bias=False, device="meta")
     linear.weight = torch.nn.Parameter(matrix.detach().T.contiguous(), requires_grad=False)
     return linear

@@ -1,7 +1,7 @@
-"""A potential as a model of metatomic: TorchScript that LAMMPS, i-PI, torch-sim, ASE and others run through its engines.
+"""A potential as a model of metatomic: TorchScript that LAMMPS, i-PI, torch-sim, ASE and others run by its engines.
 
-Nothing in the file is ours: it holds operations of torch and metatensor alone. No postponed annotations here: TorchScript
-reads no string as a type.
+Nothing in the file is ours: it holds operations of torch and metatensor alone. No postponed annotations here, because
+TorchScript reads no string as a type.
 """
 
 # ruff: noqa: UP006, UP035, UP045  (metatomic compares types with those of ``typing``)
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 import torch
+
 from ..compat import scriptable_torch
 
 with scriptable_torch():  # they compile as they are imported

@@ -10,6 +10,7 @@ from potentials import CUTOFF, graph, potential, structures
 from torch_geometric.data import Batch
 
 import pyg_relaxed as pr
+from pyg_relaxed import cli
 from pyg_relaxed.compat import default_dtype
 from pyg_relaxed.deploy import export_aoti, load_aoti
 from pyg_relaxed.kernels.cpu import find_compiler
@@ -94,7 +95,7 @@ def test_it_says_what_it_is_and_refuses_what_it_is_not_for(exported):
         package(Batch.from_data_list([water, water]))
     with pytest.raises(ValueError, match="atom 0 has atomic number 14"):
         package(graph(molecule("SiH4"), **fields))
-    with pytest.raises(ValueError, match="the model needs those within 3.5"):
+    with pytest.raises(ValueError, match=r"the model needs those within 3\.5"):
         package(pr.from_ase(molecule("H2O"), cutoff=2.0))
     with pytest.raises(TypeError, match=r"'pos' is torch.float32"):
         package(graph(molecule("H2O"), **fields).apply(lambda t: t.float() if t.is_floating_point() else t))
@@ -115,3 +116,15 @@ def test_bad_files_are_explained(tmp_path):
     with pytest.raises(ValueError, match="not a package of AOTInductor"):
         load_aoti(tmp_path / "model.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_the_command_line_writes_it(tmp_path, capsys):
+    model = potential(None, irreps_hidden="2x0e", num_layers=1)
+    pr.save(model, tmp_path / "model.safetensors")
+    out = str(tmp_path / "model.pt2")
+    command = ["export", str(tmp_path / "model.safetensors"), "--to", "aoti", "--out", out, "--dtype", "float32"]
+    assert cli.main(command) == 0
+    assert out in capsys.readouterr().out
+    assert load_aoti(out).header["dtype"] == "float32"
+    assert cli.main([*command[:-3], str(tmp_path / "model.so")]) == 2
+    assert "a package ends in .pt2" in capsys.readouterr().err

@@ -96,7 +96,10 @@ def test_in_float32_shifts_keep_their_digits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fields": {"electric_field": [0, 0, 1]}}, r"'fields' must give values of \['electric_field', 'magnetic_field'"),
+        (
+            {"fields": {"electric_field": [0, 0, 1]}},
+            r"'fields' must give values of \['electric_field', 'magnetic_field'",
+        ),
         ({"fields": VALUES | {"electric_field": [1.0]}}, "the field 'electric_field' in 1x1o has 3 components"),
         ({"kernels": "fast"}, r"'kernels' must be one of torch, compiled \(got 'fast'\)"),
     ],

@@ -17,6 +17,7 @@ import pyg_relaxed as pr
 if find_spec("metatomic") is None:
     pytest.skip("metatomic is not installed: pip install pyg-relaxed[metatomic]", allow_module_level=True)
 
+from pyg_relaxed import cli
 from pyg_relaxed.compat import scriptable_torch
 from pyg_relaxed.deploy import export_metatomic
 
@@ -142,3 +143,22 @@ def test_bad_names_are_explained(tmp_path):
         export_metatomic(potential(), tmp_path / "model.pt2")
     with pytest.raises(FileNotFoundError, match="create it first"):
         export_metatomic(potential(), tmp_path / "none" / "model.pt")
+
+
+def test_the_command_line_writes_it(tmp_path, capsys):
+    model = potential(fields={"electric_field": "1o"})
+    pr.save(model, tmp_path / "model.safetensors")
+    command = ["export", str(tmp_path / "model.safetensors"), "--to", "metatomic", "--out", str(tmp_path / "model.pt")]
+    assert cli.main([*command, "--field", "electric_field=0.1,-0.2,0.3"]) == 0
+    assert str(tmp_path / "model.pt") in capsys.readouterr().out
+    atoms = molecule("H2O")
+    atoms.info.update(FIELD)
+    theirs = MetatomicCalculator(tmp_path / "model.pt", device="cpu", do_gradients_with_energy=False)
+    assert_same(atoms, theirs, pr.RelaxedCalculator(model), has_stress=False)
+    for more, message in (
+        (["--field", "electric_field=up"], "--field electric_field=up: give numbers"),
+        (["--kernels", "compiled"], "--kernels is for --to aoti"),
+        ([], "'fields' must give values of ['electric_field']"),
+    ):
+        assert cli.main([*command, *more]) == 2
+        assert message in capsys.readouterr().err
