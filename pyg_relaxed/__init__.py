@@ -11,7 +11,7 @@ from .o3 import RelaxedWeights
 from .surgery import project_, rotate_, strict_, thetas
 
 if TYPE_CHECKING:
-    from . import calculators, datasets, report, structures, symmetry, transforms
+    from . import calculators, datasets, deploy, report, structures, symmetry, transforms
     from .adapters import from_ase, from_pymatgen, to_ase, to_pymatgen
     from .calculators import RelaxedCalculator
     from .discovery import discover
@@ -23,6 +23,7 @@ _LAZY = {
     "RelaxedCalculator": "calculators",
     "calculators": "calculators",
     "datasets": "datasets",
+    "deploy": "deploy",
     "discover": "discovery",
     "from_ase": "adapters",
     "from_pymatgen": "adapters",
@@ -40,6 +41,7 @@ __all__ = [
     "calculators",
     "data",
     "datasets",
+    "deploy",
     "discover",
     "from_ase",
     "from_pymatgen",
