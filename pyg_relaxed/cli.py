@@ -253,7 +253,7 @@ def _export(options: argparse.Namespace) -> int:
         else:
             kernels = options.kernels or "torch"
             written = deploy.export_aoti(model, options.out, fields=fields or None, kernels=kernels)  # type: ignore[arg-type]
-    except (ImportError, TypeError) as error:  # no metatomic, no potential
+    except (ImportError, TypeError, deploy.CompilerError) as error:  # no metatomic, no potential, no compiler
         raise ValueError(str(error)) from None
     print(f"{written} written")
     return 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .aoti import Package, export_aoti, load_aoti
+from .aoti import CompilerError, Package, export_aoti, load_aoti
 from .folded import FoldedPotential, fold
 
 if TYPE_CHECKING:
     from .metatomic import export_metatomic
 
-__all__ = ["FoldedPotential", "Package", "export_aoti", "export_metatomic", "fold", "load_aoti"]
+__all__ = ["CompilerError", "FoldedPotential", "Package", "export_aoti", "export_metatomic", "fold", "load_aoti"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._inductor.exc import InductorError
 from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch_geometric.data import Batch, Data
 
 from ..checks import check_dtype_device, check_reach, check_species
+from ..kernels.cpu import CompilerError
 from ..models import RelaxedPotential
 from ..models.potential import ELECTRIC
 from .folded import FoldedPotential, fold
@@ -86,7 +88,7 @@ def export_aoti(
         path: The file, ending in ``.pt2``, replaced as a whole or not at all.
         fields: Values of its fields, to be part of it; without them they are inputs.
         kernels: ``"torch"``, operations of torch alone, which programs in C++ run too; or ``"compiled"``, the kernels
-            in C of this package, for Python processes that have imported it (on a CPU, faster from some 50 atoms on).
+            in C of this package, for Python processes that have imported it (on a CPU, faster but for a few atoms).
 
     Returns:
         The file.
@@ -95,7 +97,7 @@ def export_aoti(
         TypeError: If the model is no potential.
         ValueError: If ``fields`` or ``kernels`` cannot be, or the file has another ending.
         FileNotFoundError: If the directory does not exist.
-        RuntimeError: If torch finds no C++ compiler, or it fails.
+        CompilerError: If torch finds no C++ compiler, or it fails.
 
     Example:
         >>> model = RelaxedPotential(["H", "O"], irreps_hidden="4x0e+4x1o", num_layers=1)
@@ -125,9 +127,11 @@ def export_aoti(
     options = {"aot_inductor.metadata": {KEY: json.dumps(header, ensure_ascii=True)}}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of itself
-        built = torch._inductor.aoti_compile_and_package(
-            program, package_path=os.path.join(folder, path.name), inductor_configs=options
-        )
+        built = os.path.join(folder, path.name)
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=built, inductor_configs=options)
+        except InductorError as error:
+            raise CompilerError(f"torch cannot compile the package: {error}") from error
         os.replace(built, path)
     return path
 

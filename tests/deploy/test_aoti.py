@@ -30,7 +30,10 @@ def _float64(float64):
     pass
 
 
-@pytest.fixture(scope="module", params=MODELS)
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in list(MODELS)[1:]]  # compilers take their time
+
+
+@pytest.fixture(scope="module", params=["relaxed", *LONG])
 def exported(request, tmp_path_factory):
     """Compile each model once: it takes a while."""
     arguments, options = MODELS[request.param]
@@ -128,3 +131,12 @@ def test_the_command_line_writes_it(tmp_path, capsys):
     assert load_aoti(out).header["dtype"] == "float32"
     assert cli.main([*command[:-3], str(tmp_path / "model.so")]) == 2
     assert "a package ends in .pt2" in capsys.readouterr().err
+
+
+def test_without_a_compiler_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/compiler"))
+    pr.save(potential(None, irreps_hidden="2x0e", num_layers=1), tmp_path / "model.safetensors")
+    command = ["export", str(tmp_path / "model.safetensors"), "--to", "aoti", "--out", str(tmp_path / "model.pt2")]
+    assert cli.main(command) == 2
+    assert "No working C++ compiler found" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
