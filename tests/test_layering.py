@@ -34,7 +34,8 @@ ALLOWED = {
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
     "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},
-    "cli": BOTTOM | {"adapters", "calculators", "datasets", "deploy", "discovery", "io", "report", "surgery", "train", ""},
+    "cli": BOTTOM
+    | {"adapters", "calculators", "datasets", "deploy", "discovery", "io", "report", "surgery", "train", ""},
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch_geometric.data import Batch, Data
 
 from ..checks import check_dtype_device, check_reach, check_species
+from ..data import cell_volume
 from ..kernels.cpu import CompilerError
 from ..models import RelaxedPotential
 from ..models.potential import ELECTRIC
@@ -63,7 +64,7 @@ class Derivatives(torch.nn.Module):
             energies = self.potential(z, edge_index, inputs[0], field)
             gradient, *by_field = torch.autograd.grad(energies.sum(), inputs)
         forces = torch.zeros_like(pos).index_add(0, target, gradient).index_add(0, source, -gradient)
-        volume = (cell[0] * torch.linalg.cross(cell[1], cell[2])).sum().abs()
+        volume = cell_volume(cell)
         stress = torch.where(volume > 0, gradient.T @ edge_vec / volume, torch.nan)
         energies = energies.detach()
         return energies.sum().view(1), energies, forces, stress, *(-moment for moment in by_field)

@@ -311,10 +311,11 @@ class FoldedPotential(torch.nn.Module):
         self.register_buffer("embedding", embedded)
         self.register_buffer("scale", model.scale.clone())
         self.register_buffer("shift", model.shift.clone())
+        common = model.common_fields()
         layers = []
         for layer, embed in zip(network.layers, network.fields, strict=True):
             assert isinstance(layer, RelaxedInteraction)
-            theta = _theta(layer, embed, fields)
+            theta = _theta(layer, embed, fields, common)
             layers.append(Layer(layer, theta, num_fields, kernels))
         self.layers = torch.nn.ModuleList(layers)
         readout = network.leave(network.readout(torch.eye(network.readout.irreps_in.dim)))
@@ -346,7 +347,7 @@ def fold(
 
     Args:
         model: The potential.
-        fields: Values of its fields, to be part of it; without them they are an input.
+        fields: Values of its fields, to be part of it, beside what of them is learned; without them they are an input.
         kernels: ``"torch"`` for operations of torch alone, ``"compiled"`` for the kernels in C of this package.
 
     Raises:
@@ -378,24 +379,26 @@ def fold(
 def _values(model: RelaxedPotential, fields: Mapping[str, Sequence[float]] | None) -> Tensor | None:
     if fields is None:
         return None
-    if set(fields) != set(model.fields):
+    if not set(model.fields) - set(model.learned) <= set(fields) <= set(model.fields):
         raise ValueError(f"'fields' must give values of {list(model.fields)}, the fields of the model ({list(fields)})")
     values = []
     for name, irreps in model.fields.items():
-        values.append(torch.as_tensor(fields[name], dtype=torch.float64).flatten())
+        values.append(torch.as_tensor(fields.get(name, torch.zeros(irreps.dim)), dtype=torch.float64).flatten())
         if len(values[-1]) != irreps.dim:
             raise ValueError(f"the field '{name}' in {irreps} has {irreps.dim} components (got {len(values[-1])})")
     return torch.cat([torch.zeros(0), *values])
 
 
-def _theta(layer: RelaxedInteraction, embed: torch.nn.Module, given: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """Return theta of a layer as a function of the fields, or at those that are given."""
+def _theta(
+    layer: RelaxedInteraction, embed: torch.nn.Module, given: Tensor | None, common: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return theta of a layer as a function of the fields, or at those that are given; ``common`` ones are added."""
     own = layer.conv.theta
 
     def theta(field: Tensor) -> Tensor:
         assert own is not None
         field = field if given is None else given
-        return own() + embed(field[None])[0] if len(field) else own()
+        return own() + embed((field + common)[None])[0] if len(field) else own()
 
     return theta
 

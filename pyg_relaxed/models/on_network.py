@@ -104,6 +104,15 @@ class OnNetwork(ExactConstants):
             fields[name] = field.view(num_graphs, irreps.dim).to(data.pos.dtype)
         return fields
 
+    def common_fields(self) -> Tensor:
+        """Return the learned part of all fields, one after the other, ``[irreps_field.dim]``; zero where none is."""
+        like = next(self.network.parameters())
+        parts = [
+            self.learned[name]() if name in self.learned else like.new_zeros(irreps.dim)
+            for name, irreps in self.fields.items()
+        ]
+        return torch.cat([like.new_zeros(0), *parts])
+
     def _whole_fields(self, data: Data, num_graphs: int) -> dict[str, Tensor]:
         """Return the fields that act on each graph: what comes with it and what is learned together."""
         fields = self._given_fields(data, num_graphs)

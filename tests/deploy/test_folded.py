@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from ase.build import bulk
 from potentials import graph, potential, structures
 
 import pyg_relaxed as pr
@@ -54,6 +55,16 @@ def test_it_is_torchscript_and_holds_no_operator_of_ours(name, tmp_path):
     assert_same(scripted, model)
     assert "aten::bmm" in str(scripted.inlined_graph)
     assert "pyg_relaxed::" not in str(scripted.inlined_graph)
+
+
+@pytest.mark.parametrize("given", [{}, {"electric_field": [0.1, -0.2, 0.3]}])
+def test_learned_fields_are_part_of_it(given):
+    model = potential(fields={"electric_field": "1o"}, learn_fields=["electric_field"])
+    model.learned["electric_field"].set_(torch.tensor([0.2, 0.1, -0.4]))
+    assert_same(fold(model, fields=given), model, **given)
+    data = graph(bulk("C"), **given)
+    field = data.electric_field[0] if given else torch.zeros(3)
+    torch.testing.assert_close(energies(fold(model), data, field), model(data)["energies"], rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("irreps_theta", [None, "0e+2e"])
