@@ -89,7 +89,12 @@ def soft_modes(atoms: Atoms, size: int, folder: Path, axes: Axes) -> None:
     axes.plot(ticks, [TEACHER[label] for label in labels], "kx", label="lowest of the teacher")
     axes.legend(frameon=False)
     axes.axhline(0, color="0.5", linewidth=1, zorder=0)
-    axes.set(xlim=(0, where[-1]), ylim=(None, 27), ylabel="frequency (THz; imaginary below 0)", title="phonons of the cubic crystal")
+    axes.set(
+        xlim=(0, where[-1]),
+        ylim=(None, 27),
+        ylabel="frequency (THz; imaginary below 0)",
+        title="phonons of the cubic crystal",
+    )
     axes.set_xticks(ticks, [label.replace("G", "Γ") for label in labels])
 
 

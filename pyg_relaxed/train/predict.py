@@ -172,7 +172,10 @@ def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.devic
         for name, value in part.items():
             if not value.isnan().any():
                 graph[name] = value
-        found.append(to_ase(graph))
+        atoms = to_ase(graph)
+        # An empty value in extxyz swallows the entry after it, which may be what is predicted.
+        atoms.info = {name: value for name, value in atoms.info.items() if not (isinstance(value, str) and not value)}
+        found.append(atoms)
     return found
 
 

@@ -221,6 +221,16 @@ def test_a_model_that_needs_features_is_refused(tmp_path):
         predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out")
 
 
+def test_an_empty_text_of_a_structure_does_not_swallow_what_is_predicted(structures, tmp_path):
+    path = train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    atoms = ase.io.read(structures, 0)
+    atoms.info["comment"] = ""
+    predict(path, [atoms], tmp_path / "predicted")
+    (found,) = ase.io.read(tmp_path / "predicted" / "part-000000.extxyz", ":")
+    energy = pr.load(path)(pr.from_ase(atoms, 4.0, torch.float64))["energy"].item()
+    assert found.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+
+
 def test_a_config_from_the_command_line(structures, tmp_path, capsys):
     file = tmp_path / "new.yaml"
     for option in ([], ["--tensor"]):
