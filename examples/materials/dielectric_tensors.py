@@ -12,8 +12,10 @@ symmetry of that crystal, whatever it has learnt. Here it learns the logarithm o
 positive definite, and the few with hundreds do not outweigh all others. Crystals with equal formulas are in one part,
 elements in fewer than 10 crystals are left out.
 
-Expected:
-
+Expected, of three seeds and so three sets of crystals held back: the mean permittivity to 16 % (median; 27 to 40 % by
+the best constant), components to 1.3 to 2.0 on average (2.2 to 2.6; by the mean tensor 2.8 to 3.1), the anisotropy to
+0.4 to 1.2 (0.8 to 2.7 if none is predicted). Tensors of the network have the symmetry of their crystals to 1e-14, those
+of the table to 2 %. The largest permittivities, soft modes, are missed. A minute on one core.
 """
 
 # %%
@@ -83,7 +85,7 @@ def row(name: str, found: Tensor, wanted: Tensor) -> str:
     components = (found - wanted).abs().mean()
     means, spreads = ((f(found) - f(wanted)).abs() for f in (mean, anisotropy))
     relative = 100 * (means / mean(wanted)).median()
-    return f"{name:<28} {components:>10.2f} {means.mean():>10.2f} {relative:>10.0f} % {spreads.median():>10.2f}"
+    return f"{name:<28} {components:>10.2f} {means.mean():>10.2f} {relative:>10.0f} % {spreads.median():>20.2f}"
 
 
 # %% What the operations of a crystal do to its tensor: nothing
@@ -114,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         torch.matrix_exp(logarithm.double())  # of a symmetric matrix, and so positive definite
         for logarithm in (model(batch)[LABEL], batch[LABEL], torch.cat([graph[LABEL] for graph in parts["train"]]))
     )
-    print(f"\n{len(test)} crystals held back   {'components':>18} {'mean':>10} {'mean':>12} {'anisotropy':>10}")
+    columns = "{:>10} {:>10} {:>12} {:>20}".format("components", "mean", "mean, median", "anisotropy, median")
+    print(f"\n{f'errors, {len(test)} crystals':<28} {columns}")
     print(row("network", found, wanted))
     for name, value in (("mean of training, isotropic", mean(known).mean()), ("median", mean(known).median())):
         print(row(name, (value * torch.eye(3)).expand_as(wanted), wanted))

@@ -12,8 +12,9 @@ The potential is strict: energy, forces and stress of a crystal are scalar, vect
 What it learns is checked where nothing was fitted: on structures held back, by the phonons of the cubic crystal, whose
 imaginary ones are the ferroelectric instability, and by the energy that dynamics conserves in float32.
 
-Expected:
-
+Expected, of three seeds: mean absolute errors of 0.23 to 0.24 meV/atom, 17 to 18 meV/Å and 0.37 to 0.44 meV/Å³; a
+lattice constant within 0.001 Å; the modes at Γ, X and M unstable by 7.2, 6.2 to 6.3 and 5.6 to 5.7 THz (teacher 7.5,
+6.7, 6.1), R stable at 2.9 to 3.1 (3.1); a drift below 0.003 meV/atom/ps. Labels take two minutes, the rest three.
 """
 
 # %%
@@ -119,12 +120,7 @@ def dynamics(atoms: Atoms, size: int, steps: int, seed: int, axes: Axes) -> None
         f"root mean square {spread:.3f} meV/atom"
     )
     axes.plot(time, 1e3 * (energy - energy[0]), linewidth=1)
-    axes.set(
-        xlabel="time (ps)",
-        ylabel="total energy (meV/atom)",
-        title=f"NVE, {len(atoms)} atoms, float32",
-        ylim=(-0.2, 0.2),
-    )
+    axes.set(xlabel="time (ps)", ylabel="total energy (meV/atom)", title="NVE in float32", ylim=(-0.2, 0.2))
 
 
 # %%

@@ -7,6 +7,10 @@ find it, and its theta then says so. The teacher is the effective-medium potenti
 
     python examples/materials/slab_with_normal.py [--out DIR] [--seed N]
 
+Expected, of three seeds: gold moves outward by 0.14 to 0.15 Å. The strict network misses all of it and learns what goes
+on in the plane; the relaxed one is right to 0.002 Å along the normal, respects 4mm to 0.0002 Å, and its theta is a
+1o within 0.4° of it. Inside the crystal, with the same on both sides, all of theta but the scalar is exactly zero. Two
+minutes on one core.
 """
 
 # %%
@@ -47,7 +51,7 @@ def relaxed_layer(where: str, rng: np.random.Generator) -> Atoms:
     slab = fcc100("Cu", (4, 4, 3 if where == "surface" else 5), a=3.6, vacuum=8.0)
     level = slab.get_tags()  # 1 is the top
     chosen, fixed = (level == 1, level == 3) if where == "surface" else (level == 3, (level == 1) | (level == 5))
-    slab.numbers[chosen] = np.where(rng.uniform(size=16) < rng.uniform(0, 0.5), 79, 29)
+    slab.numbers[chosen] = np.where(rng.uniform(size=16) < rng.uniform(0, 0.35), 79, 29)
     flat = slab[chosen]
     slab.set_constraint(FixAtoms(mask=fixed))
     slab.calc = EMT()
@@ -79,17 +83,12 @@ def config(path: Path, irreps_theta: str | None, epochs: int, seed: int) -> Conf
     )
 
 
-# %% What the network respects, judged by what it does to layers held back, and the axis that its theta names
-def changes(model: torch.nn.Module, batch: Batch) -> np.ndarray:
-    """Return for each operation of the cube how much the displacements change under it, root mean square, Å."""
-    return equivariance_error(model, batch, CUBE)[LABEL].numpy()
-
-
+# %% The axis that theta names
 def axis_of(model: torch.nn.Module) -> str:
-    """Return the group that theta leaves and its axis, both to some per cent of theta: the data are finite."""
-    found = list(pr.thetas(model).values())
-    irreps = sum((theta.irreps_theta for theta in found[1:]), found[0].irreps_theta)
-    group = stabilizer(torch.cat([theta() for theta in found]), irreps, tol=0.05)
+    """Return the group that theta leaves and its axis, to some per cent of all but its scalars: the data are finite."""
+    parts = [(ir, theta()[s]) for theta in pr.thetas(model).values() for ir, s in theta.blocks() if ir.l > 0]
+    irreps = "+".join(str(ir) for ir, _ in parts)
+    group = stabilizer(torch.cat([part for _, part in parts]), irreps, tol=0.05)
     if group.axis is None:
         return group.hermann_mauguin
     axis = group.axis * np.sign(group.axis[np.abs(group.axis).argmax()])
@@ -118,18 +117,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         chosen = config(path, irreps_theta, options.epochs, options.seed)
         model = pr.load(train(chosen, options.out / name.replace(", ", "_"))).eval().requires_grad_(False)
         batch = Batch.from_data_list(list(Parts(chosen).parts["test"]))
-        found, wanted, change = model(batch)[LABEL], batch[LABEL], changes(model, batch)
+        found, wanted = model(batch)[LABEL], batch[LABEL]
+        change = equivariance_error(model, batch, CUBE)[LABEL].numpy()  # of displacements, root mean square, Å
         error, size = ((t**2).mean(0).sqrt() for t in (found - wanted, wanted))
         kept, gold = change < TOL, found[batch.z == 79].mean(0)
         group = PointGroup.from_operations(CUBE.operations[kept])
+        rest = f"all else broken by {change[~kept].min():.2g} Å or more" if group.order < 48 else "nothing is broken"
         lines += [
             f"{name}: root mean square error along the normal {error[2]:.4f} of {size[2]:.4f} Å, "
             f"across it {error[:2].norm():.4f} of {size[:2].norm():.4f} Å",
-            f"  {group.hermann_mauguin} of m-3m is kept to {change[kept].max():.1g} Å, the rest broken by at least "
-            f"{change[~kept].min(initial=np.inf):.2g} Å; gold moves by {gold.numpy().round(3) + 0.0} Å on average",
+            f"  {group.hermann_mauguin} of m-3m is kept to {change[kept].max():.1g} Å, {rest}; "
+            f"gold moves by {gold.numpy().round(3) + 0.0} Å on average",
         ]
         if irreps_theta:
-            lines.append(f"  theta {theta_norms(model)} is left unchanged by {axis_of(model)}")
+            norms = ", ".join(f"{ir} {norm:.2g}" for ir, norm in theta_norms(model).items())
+            lines.append(f"  theta has norms {norms}; it is left unchanged by {axis_of(model)}")
         if where == "surface":
             parity.plot(wanted[:, 2], found[:, 2], ".", label=name)
         operations.plot(np.sort(change), ".", label=name)

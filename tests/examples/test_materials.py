@@ -142,8 +142,8 @@ class TestDielectricTensors:
         if subprocess.run(command, capture_output=True).returncode:
             pytest.skip("the table cannot be downloaded")
         printed = run("dielectric_tensors", tmp_path / "matminer-0.3.9.tar.gz", "--out", tmp_path / "out")
-        network, mean, median = (numbers(printed, name)[-1] for name in ("network", "isotropic", "median"))
-        assert network < 0.8 * median < mean
+        network, mean, median = (numbers(printed, name)[0] for name in ("network", "isotropic", "median"))
+        assert network < 0.9 * median < mean
         assert numbers(printed, ", network")[0] < 1e-12
 
 
@@ -159,9 +159,10 @@ class TestSlabWithNormal:
     @pytest.mark.slow
     def test_the_normal_is_found(self, tmp_path):
         printed = run("slab_with_normal", "--out", tmp_path)
-        strict, relaxed, inside = printed.split("root mean square error")[1:]
+        strict, relaxed, inside = printed.split("root mean square error along the normal ")[1:]
+        assert 5 * float(relaxed.split()[0]) < float(strict.split()[0])
         assert "m-3m of m-3m is kept" in strict
         assert "4mm of m-3m is kept" in relaxed
         assert "∞m about" in relaxed
-        assert numbers(relaxed, "],")[0] < 3
+        assert float(re.search(r"(\S+)° from the normal", relaxed)[1]) < 2
         assert "left unchanged by ∞∞m" in inside
