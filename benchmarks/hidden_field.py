@@ -34,8 +34,8 @@ NEUTRAL, IONS = ("H2O", "NH3"), ("NH4+", "H3O+")
 # Data, what is learnt, whether dipoles are labels, iterations of L-BFGS (few where the figure asked for needs no more).
 CASES: dict[str, tuple[str, str, bool, int]] = {
     "strict": ("field", "strict", False, 100),
-    "axis": ("field", "axis", False, 500),
-    "none": ("none", "axis", False, 100),
+    "axis": ("field", "axis", False, 1000),
+    "none": ("none", "axis", False, 20),
     "ions": ("ions", "vector", False, 100),
     "dipoles": ("field", "vector", True, 250),
     "supplied": ("supplied", "supplied", False, 500),

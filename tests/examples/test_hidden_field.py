@@ -111,7 +111,7 @@ class TestTurnsOfTheta:
         assert (finding.probability, finding.effect) == (1.0, 0.0)
 
 
-def test_what_the_lasso_has_switched_off_stays_off(relaxed):
+def test_what_is_switched_off_stays_off(relaxed):
     model, batch = relaxed
     (theta,) = pr.thetas(model).values()
     theta.set_(torch.tensor([1.0, 0.1, 0.1, 0.1, *[0.0] * 5]))
@@ -120,6 +120,16 @@ def test_what_the_lasso_has_switched_off_stays_off(relaxed):
     assert example.force_error(model.eval(), batch) < before
     assert theta.norms()["2e"] == 0.0
     assert theta.norms()["1o"] != pytest.approx(0.1 * 3**0.5, rel=1e-3)
+
+
+def test_irreps_that_nothing_asks_for_are_switched_off(relaxed):
+    model, batch = relaxed
+    (theta,) = pr.thetas(model).values()
+    theta.set_(torch.tensor([1.0, 0.3, 0.3, -0.3, *[0.0] * 5]))
+    batch.forces = model(batch)["forces"] + 0.1 * torch.randn_like(batch.pos)
+    theta.set_(theta() + torch.tensor([0.0] * 4 + [1e-3] * 5))
+    example.prune(model, batch)
+    assert theta.norms() == pytest.approx({"0e": 1.0, "1o": 0.3 * 3**0.5, "2e": 0.0})
 
 
 @pytest.mark.slow
