@@ -34,8 +34,9 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 import pyg_relaxed as pr
+from pyg_relaxed.symmetry.crystals import symmetry_dataset
 from pyg_relaxed.train import Config, Parts, train
-from pyg_relaxed.transforms.space_group import crystal_of, symmetry_dataset
+from pyg_relaxed.transforms.space_group import crystal_of
 
 LABEL = "info_log_dielectric"
 RARE = 10  # crystals
