@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from ..compat import o3
 from ..surgery import thetas
 from ..symmetry import stabilizer
 from .module import theta_norms
@@ -77,13 +78,16 @@ class Lines(Callback):
 
 
 def residual_group(model: torch.nn.Module) -> str:
-    """Return the point group that fixes every theta of a model, ``"?"`` if noise leaves none to name."""
-    found = list(thetas(model).values())
-    if not found:
-        return "O(3)"
-    irreps = sum((theta.irreps_theta for theta in found[1:]), found[0].irreps_theta)
-    whole = torch.cat([theta().detach().double().cpu() for theta in found])
+    """Return the point group that fixes every theta of a model, ``"?"`` if noise leaves none to name.
+
+    Scalars, which every operation leaves alone, do not count: what breaks may be a small part of theta.
+    """
+    blocks = [(ir, theta()[part]) for theta in thetas(model).values() for ir, part in theta.blocks()]
+    breaking = [(ir, value.detach().double().cpu()) for ir, value in blocks if not ir.is_scalar()]
+    if not any(value.any() for _, value in breaking):
+        return "∞∞m"
+    irreps = o3.Irreps([(len(value) // ir.dim, ir) for ir, value in breaking])
     try:
-        return stabilizer(whole, irreps, tol=1e-2).hermann_mauguin
+        return stabilizer(torch.cat([value for _, value in breaking]), irreps, tol=1e-2).hermann_mauguin
     except ValueError:
         return "?"

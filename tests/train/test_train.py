@@ -20,6 +20,7 @@ from pyg_relaxed.cli import main
 from pyg_relaxed.models import RelaxedE3NN, RelaxedPotential
 from pyg_relaxed.optim import RelaxedAdam
 from pyg_relaxed.train import Config, build, evaluate, predict, read_config, train
+from pyg_relaxed.train.callbacks import residual_group
 from pyg_relaxed.train.checkpoint import SafetensorsCheckpoint
 from pyg_relaxed.train.losses import Errors, residual
 
@@ -315,3 +316,14 @@ def test_penalties_may_differ_by_irrep():
     assert layer.theta.norms()["2e"] > 0
     with pytest.raises(ValueError, match="names 3o, but theta has"):
         RelaxedAdam(layer, penalty={"3o": 1.0})
+
+
+def test_what_breaks_counts_however_small_beside_the_scalar():
+    torch.manual_seed(0)
+    model = RelaxedPotential(["H"], 4.0, "0e+1o", irreps_hidden="4x0e+4x1o", num_layers=2)
+    assert residual_group(model) == residual_group(RelaxedPotential(["H"], irreps_hidden="4x0e")) == "∞∞m"
+    for theta in pr.thetas(model).values():
+        theta.set_(torch.tensor([1.0, 0.0, 0.0, 1e-3]))
+    assert residual_group(model) == "∞m"
+    next(iter(pr.thetas(model).values())).set_(torch.tensor([1.0, 1e-3, 0.0, 0.0]))
+    assert residual_group(model) == "m"  # of two polar vectors: the plane of both
