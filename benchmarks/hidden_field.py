@@ -36,7 +36,7 @@ CASES: dict[str, tuple[str, str, bool, int]] = {
     "strict": ("field", "strict", False, 100),
     "axis": ("field", "axis", False, 1000),
     "none": ("none", "axis", False, 20),
-    "ions": ("ions", "vector", False, 100),
+    "ions": ("ions", "vector", False, 500),
     "dipoles": ("field", "vector", True, 250),
     "supplied": ("supplied", "supplied", False, 500),
 }

@@ -96,10 +96,10 @@ def learn(
 
 
 def prune(model: pr.models.RelaxedPotential, batch: Batch) -> None:
-    """Switch off the irreps of theta that the forces of a batch do not need."""
+    """Switch off the irreps of theta that the forces of a batch do not need; a learned field has but one."""
     error = force_error(model, batch)
     for theta in pr.thetas(model).values():
-        for ir in theta.irreps:
+        for ir in theta.irreps if not isinstance(theta, pr.o3.LearnedField) else ():
             value = theta().detach().clone()
             if ir == "0e":
                 continue
