@@ -107,6 +107,7 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--out", metavar="FILE", type=Path, required=True, help="extxyz file to write")
     command.add_argument("--cell", action="store_true", help="relax the cell too")
+    command.add_argument("--pressure", type=float, default=0.0, help="on the cell, GPa (default: %(default)s)")
     command.add_argument("--fmax", type=float, default=0.05, help="largest force, eV/Å (default: %(default)s)")
     command.add_argument("--steps", type=int, default=500, help="at most so many (default: %(default)s)")
     command.add_argument("--device", help="such as cuda:0 (default: the CPU)")
@@ -192,6 +193,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _relax(options: argparse.Namespace) -> int:
     import ase.io
+    import ase.units
 
     from .adapters import open_source
     from .calculators import relax
@@ -202,7 +204,8 @@ def _relax(options: argparse.Namespace) -> int:
     if (kind := read_header(options.model)["class"]) != "RelaxedPotential":
         raise ValueError(f"{options.model} holds a {kind}: only a RelaxedPotential has forces")
     source, model = open_source(options.source), load(options.model)
-    settings = {"cell": options.cell, "fmax": options.fmax, "steps": options.steps, "device": options.device}
+    settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps", "device")}
+    settings["pressure"] = options.pressure * ase.units.GPa
     counts = {"converged": 0, "not converged": 0, "failed": 0}
     for found in relax(model, source, on_error="report", **settings):  # type: ignore[arg-type]
         if found.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -58,6 +59,7 @@ def relax(
     structures: Structures,
     *,
     cell: bool = False,
+    pressure: float = 0.0,
     fmax: float = 0.05,
     steps: int = 500,
     fire: Fire | None = None,
@@ -86,6 +88,8 @@ def relax(
         model: The potential, or several, whose mean is taken.
         structures: Those of ASE or pymatgen, paths, or a file or folder of them; read when there is room for them.
         cell: Relax the cell too.
+        pressure: From outside, on the cell, eV/Å³ (``10 * ase.units.GPa``); ``scalar_pressure`` of ASE's filters. The
+            energy of the results is that of the structure, not the enthalpy.
         fmax: Largest force at which a structure has arrived, eV/Å, those on the cell (eV over the number of atoms)
             among them, as in ASE.
         steps: At most so many of each.
@@ -117,10 +121,12 @@ def relax(
         raise ValueError(f"'fmax' must be a finite force in eV/Å, not negative (got {fmax})")
     if steps < 0:
         raise ValueError(f"'steps' must not be negative (got {steps})")
+    if not math.isfinite(pressure) or (pressure and not cell):
+        raise ValueError(f"'pressure' must be finite, in eV/Å³, and needs cell=True (got {pressure}, cell={cell})")
     check_on_error(on_error)
     SkinNeighbourList(1.0, skin)  # says what is wrong with the skin
     potentials, limits = Potentials(model, device, dtype), Limits(max_atoms, max_edges)
-    relaxer = _Relaxer(potentials, limits, fire or Fire(), cell, fmax, steps, skin, on_step)
+    relaxer = _Relaxer(potentials, limits, fire or Fire(), cell, pressure, fmax, steps, skin, on_step)
     return _in_order(relaxer.run(structures, on_error))
 
 
@@ -166,9 +172,8 @@ class _Moving:
     def logarithm(self) -> np.ndarray:
         return self.x[len(self.atoms) :] / len(self.atoms)
 
-    @property
-    def virial(self) -> np.ndarray:
-        return -self.atoms.cell.volume * self.outputs["stress"][0]
+    def virial(self, pressure: float) -> np.ndarray:
+        return -self.atoms.cell.volume * (self.outputs["stress"][0] + pressure * np.eye(3))
 
     def accept(self, outputs: dict[str, np.ndarray]) -> None:
         """Take over the geometry, which could be computed, and what was."""
@@ -212,6 +217,7 @@ class _Relaxer:
     limits: Limits
     fire: Fire
     cell: bool
+    pressure: float
     fmax: float
     steps: int
     skin: float
@@ -267,8 +273,8 @@ class _Relaxer:
     def _on_logarithms(self, moving: list[_Moving]) -> Sequence[np.ndarray | None]:
         if not (self.cell and moving):
             return [None] * len(moving)
-        logarithms, virials = (np.stack([getattr(one, name) for one in moving]) for name in ("logarithm", "virial"))
-        return list(logarithm_forces(logarithms, virials))
+        logarithms = np.stack([one.logarithm for one in moving])
+        return list(logarithm_forces(logarithms, np.stack([one.virial(self.pressure) for one in moving])))
 
     def _step(self, moving: list[_Moving], state: FireState) -> FireState:
         """Take a step, and end those whose step leads nowhere."""

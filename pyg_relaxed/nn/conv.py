@@ -45,8 +45,8 @@ class RelaxedConv(MessagePassing):
 
     The tensor product is depthwise and followed by a linear map :math:`L`. :math:`\theta \otimes_V Y` is one small
     matrix for all edges; on the nodes theta acts through :math:`B_\theta`, zero for a scalar theta, and through the
-    self-connection :math:`S_\theta`, so that it reaches isolated atoms. Where the output alone gives some
-    irrep of theta nothing to act on, a few channels of a further irrep are summed over the neighbours for it. With
+    self-connection :math:`S_\theta`, so that it reaches isolated atoms. Where some irrep of theta has nothing to
+    act on, neither edges nor output, a few channels of a further irrep are summed over the neighbours for it. With
     ``irreps_theta=None``, or with theta at its starting point, the layer is the strict E(3)-equivariant one. The
     envelope :math:`u` makes messages vanish smoothly at the cutoff.
 
@@ -293,7 +293,7 @@ class RelaxedConv(MessagePassing):
         )
 
     def _extra_irreps(self) -> o3.Irreps:
-        """Return the irreps, beyond the output's, that the sum needs so that every irrep of theta acts on the nodes."""
+        """Return the irreps, beyond the output's, that the sum needs so that every irrep of theta acts somewhere."""
         if self.theta is None:
             return o3.Irreps()
         sums = {ir for _, a in self.irreps_in for _, b in self.irreps_inter for ir in a * b}
@@ -302,9 +302,17 @@ class RelaxedConv(MessagePassing):
         extra: list[o3.Irrep] = []
         for ir_theta in dict.fromkeys(ir for _, ir in self.theta.irreps_theta):
             candidates = [ir for ir in sorted(sums) if any(out in ir_theta * ir for out in outs)]
-            if candidates and not any(ir in candidates for ir in useful + extra):
+            acts = self._acts_on_edges(ir_theta) or any(ir in candidates for ir in useful + extra)
+            if candidates and not acts:
                 extra.append(candidates[0])
         return o3.Irreps([(EXTRA_CHANNELS, ir) for ir in extra])
+
+    def _acts_on_edges(self, ir_theta: o3.Irrep) -> bool:
+        """Whether the output changes with this irrep of theta on the edges."""
+        if self.contraction is None:
+            return False
+        inter = {ir for _, sh in self.irreps_sh for ir in ir_theta * sh if ir in self.irreps_inter}
+        return any(ir in self.irreps_out for _, a in self.irreps_in for b in inter for ir in a * b)
 
     def __repr__(self) -> str:
         theta = "" if self.theta is None else f", theta={self.irreps_theta}"
