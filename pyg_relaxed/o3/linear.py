@@ -180,7 +180,7 @@ class BreakingLinear(torch.nn.Module):
         self.take = Select(_columns(self.irreps_in, groups_in, layout), self.irreps_in.dim)
         self.order = Select(_columns(self.irreps_out, groups_out, layout).argsort(), self.irreps_out.dim)
         self.by_product = Select(concatenate(by_product), w)
-        self.weight = torch.nn.Parameter(torch.empty(w))
+        self.weight = torch.nn.Parameter(torch.empty(w), requires_grad=w > 0)  # DDP waits for all gradients
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -336,3 +336,15 @@ def test_wrong_arguments_are_explained(arguments, message):
 def test_species_it_does_not_know_are_named():
     with pytest.raises(ValueError, match=r"atom 0 has atomic number 29, the model knows only \[1, 6, 8\]"):
         potential()(graph(bulk("Cu")))
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("irreps_theta", [None, "0e+1o", "0e+1o+2e"])
+def test_every_parameter_has_a_gradient(irreps_theta, num_layers):
+    """Training in several processes waits for the gradient of each."""
+    model = RelaxedPotential(
+        ["H", "O"], irreps_theta=irreps_theta, irreps_hidden="4x0e+4x1o", num_layers=num_layers
+    ).train()
+    out = model(pr.from_ase(molecule("H2O")))
+    (out["energy"].sum() + out["forces"].square().sum()).backward()
+    assert [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
