@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, str, bool, int]] = {
     "none": ("none", "axis", False, 20),
     "ions": ("ions", "vector", False, 500),
     "dipoles": ("field", "vector", True, 250),
-    "supplied": ("supplied", "supplied", False, 500),
+    "supplied": ("supplied", "supplied", False, 1000),
 }
 
 Figure = Callable[[dict[str, Any], dict[str, Any]], float]  # of what a case found and what all of the seed found
@@ -68,7 +68,7 @@ def data(options: argparse.Namespace, seed: int) -> dict[str, Path]:
     small = ("--num-structures", 400, "--molecules")
     return {
         "field": make(options, "field", seed, *size, *NEUTRAL, "--field", *field),
-        "ions": make(options, "ions", seed, *small, *IONS, "--field", *field),
+        "ions": make(options, "ions", seed, *size, *IONS, "--field", *field),
         "none": make(options, "none", seed, *size, *NEUTRAL, "--field", 0, 0, 0),
         "supplied": make(options, "supplied", seed, *size, *NEUTRAL, "--strengths", *GIVEN),
         "other": make(options, "other", 1000 + seed, *small, *NEUTRAL, "--strengths", *OTHER),

@@ -84,7 +84,7 @@ def learn(
         data={"train": str(data), "validation": 0.1, "test": 0.1, "batch_size": 20},
         model={"cutoff": 4.0, "num_layers": 2, "irreps_hidden": "16x0e+16x1o+16x2e", **KINDS[kind]},
         loss={"weights": weights},
-        optimizer={"lr": 0.03, "penalty": 0.01},
+        optimizer={"lr": 0.03, "penalty": 0.001},
         trainer={"epochs": epochs, "seed": seed, "accelerator": "cpu"},
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -100,23 +100,23 @@ def soft_modes(atoms: Atoms, size: int, folder: Path, axes: Axes) -> None:
 
 
 # %% Dynamics: nothing but the derivative of one energy acts, so that energy must stay
-def dynamics(atoms: Atoms, size: int, steps: int, seed: int, axes: Axes) -> None:
+def dynamics(atoms: Atoms, size: int, steps: int, timestep: float, seed: int, axes: Axes) -> None:
     calculator, atoms = atoms.calc, atoms.repeat(size)
     atoms.calc = calculator
     rng = np.random.default_rng(seed)
     momenta = rng.normal(size=(len(atoms), 3)) * np.sqrt(atoms.get_masses()[:, None] * units.kB * 600)  # K
     atoms.set_momenta(momenta - momenta.mean(axis=0))  # half of it goes into the potential energy
     rows = []
-    run = VelocityVerlet(atoms, timestep=1 * units.fs)
+    run = VelocityVerlet(atoms, timestep=timestep * units.fs)
     run.attach(lambda: rows.append((atoms.get_total_energy() / len(atoms), atoms.get_temperature())))
     run.run(steps)
     energy, temperature = np.array(rows).T
-    time = np.arange(len(rows)) / 1000  # ps
+    time = timestep * np.arange(len(rows)) / 1000  # ps
     half = len(rows) // 2
     drift = np.polyfit(time[half:], 1e3 * energy[half:], 1)[0]
     spread = 1e3 * energy[half:].std()
     print(
-        f"{len(atoms)} atoms, {steps} fs at {temperature[half:].mean():.0f} K: drift {drift:+.3f} meV/atom/ps, "
+        f"{len(atoms)} atoms, {time[-1]:g} ps at {temperature[half:].mean():.0f} K: drift {drift:+.3f} meV/atom/ps, "
         f"root mean square {spread:.3f} meV/atom"
     )
     axes.plot(time, 1e3 * (energy - energy[0]), linewidth=1)
@@ -129,7 +129,8 @@ parser.add_argument("files", nargs="+", help="labelled structures")
 parser.add_argument("--out", type=Path, default=Path("report/perovskite"), help="directory (default: %(default)s)")
 parser.add_argument("--epochs", type=int, default=40, help="(default: %(default)s)")
 parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-parser.add_argument("--steps", type=int, default=2000, help="of dynamics, 1 fs each (default: %(default)s)")
+parser.add_argument("--steps", type=int, default=2000, help="of dynamics (default: %(default)s)")
+parser.add_argument("--timestep", type=float, default=1.0, help="fs (default: %(default)s)")
 parser.add_argument("--supercell", type=int, nargs=2, default=(4, 3), help="of phonons and dynamics (default: 4 3)")
 
 
@@ -142,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     compare(model, chosen, parity)
     atoms = cubic(pr.RelaxedCalculator(model))
     soft_modes(atoms, options.supercell[0], options.out / "phonons", bands)
-    dynamics(atoms, options.supercell[1], options.steps, options.seed, energy)
+    dynamics(atoms, options.supercell[1], options.steps, options.timestep, options.seed, energy)
     figure.savefig(options.out / "potential.png", dpi=120)
 
 

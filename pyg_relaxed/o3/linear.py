@@ -180,7 +180,10 @@ class BreakingLinear(torch.nn.Module):
         self.take = Select(_columns(self.irreps_in, groups_in, layout), self.irreps_in.dim)
         self.order = Select(_columns(self.irreps_out, groups_out, layout).argsort(), self.irreps_out.dim)
         self.by_product = Select(concatenate(by_product), w)
-        self.weight = torch.nn.Parameter(torch.empty(w), requires_grad=w > 0)  # DDP waits for all gradients
+        if w > 0:
+            self.weight = torch.nn.Parameter(torch.empty(w))
+        else:  # as e3nn: DDP waits for the gradient of every parameter
+            self.register_buffer("weight", torch.empty(0))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
