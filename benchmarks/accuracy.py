@@ -21,7 +21,6 @@ import timing
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
@@ -103,7 +102,7 @@ def endless(dataset: AtomsDataset, seed: int) -> Iterator[Batch]:
 
 def train(model: torch.nn.Module, dataset: AtomsDataset, steps: int, seed: int) -> torch.nn.Module:
     """Return the moving average of the model after so many steps."""
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(EMA))
+    averages = [p.detach().clone() for p in model.parameters()]  # NequIP's cannot be copied whole
     optimizer = torch.optim.Adam(model.parameters(), LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
@@ -113,8 +112,11 @@ def train(model: torch.nn.Module, dataset: AtomsDataset, steps: int, seed: int) 
         (energy.square().mean() + forces.square().mean()).backward()
         optimizer.step()
         schedule.step()
-        averaged.update_parameters(model)
-    return averaged.module.eval()
+        for average, p in zip(averages, model.parameters(), strict=True):
+            average.lerp_(p.detach(), 1 - EMA)
+    for average, p in zip(averages, model.parameters(), strict=True):
+        p.data.copy_(average)
+    return model.eval()
 
 
 def errors(model: torch.nn.Module, dataset: AtomsDataset) -> tuple[float, float]:
