@@ -21,6 +21,7 @@ import timing
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
@@ -102,8 +103,10 @@ def endless(dataset: AtomsDataset, seed: int) -> Iterator[Batch]:
 
 def train(model: torch.nn.Module, dataset: AtomsDataset, steps: int, seed: int) -> torch.nn.Module:
     """Return the moving average of the model after so many steps."""
-    averages = [p.detach().clone() for p in model.parameters()]  # NequIP's cannot be copied whole
-    optimizer = torch.optim.Adam(model.parameters(), LR)
+    parameters = list(model.parameters())
+    averages = [p.detach().clone() for p in parameters]  # AveragedModel copies the whole model: NequIP's refuses
+    average = get_ema_multi_avg_fn(EMA)
+    optimizer = torch.optim.Adam(parameters, LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     model.train()
     for _, batch in zip(range(steps), endless(dataset, seed), strict=False):
@@ -112,10 +115,9 @@ def train(model: torch.nn.Module, dataset: AtomsDataset, steps: int, seed: int) 
         (energy.square().mean() + forces.square().mean()).backward()
         optimizer.step()
         schedule.step()
-        for average, p in zip(averages, model.parameters(), strict=True):
-            average.lerp_(p.detach(), 1 - EMA)
-    for average, p in zip(averages, model.parameters(), strict=True):
-        p.data.copy_(average)
+        average(averages, parameters, None)
+    for p, value in zip(parameters, averages, strict=True):
+        p.data.copy_(value)
     return model.eval()
 
 

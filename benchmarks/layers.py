@@ -148,7 +148,7 @@ def measure_layer(rounds: int) -> None:
         for mode, step in (("forward", _layer_forward), ("forward and backward", _layer_backward)):
             cases = {name: _bind(step, layer, x, edge_index, edge_vec) for name, layer in layers.items()}
             seconds = timing.alternate(cases, rounds)
-            timing.show(f"whole layer, {irreps}: {mode}", seconds, ours="strict")
+            timing.show(f"whole layer, {irreps}: {mode}", seconds, "strict", "of the strict layer's")
 
 
 def _layer_forward(layer: pr.nn.RelaxedConv, x: Tensor, edge_index: Tensor, edge_vec: Tensor) -> Tensor:
