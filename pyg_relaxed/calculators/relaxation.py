@@ -112,7 +112,7 @@ def relax(
     Example:
         >>> from ase.build import molecule
         >>> model = RelaxedPotential(["H", "O"], irreps_hidden="4x0e+4x1o", num_layers=1, repulsion=True)
-        >>> for found in relax(model, [molecule("H2O"), molecule("O2")], steps=2):
+        >>> for found in relax(model, [molecule("H2O"), molecule("O2")], fmax=1e-3, steps=2):
         ...     print(found.index, found.atoms.symbols, found.steps, found.atoms.get_forces().shape)
         0 OH2 2 (3, 3)
         1 O2 2 (2, 3)

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 
 from ..data import cell_volume, edge_vectors
 from ..nn import PairRepulsion
+from ..nn.radial import Radial
 from .e3nn_network import RelaxedE3NN
 from .on_network import OnNetwork
 from .species import atomic_numbers, covalent_radii, for_each
@@ -131,6 +132,7 @@ class RelaxedPotential(OnNetwork):
             irreps_field=self.irreps_field,
             **kwargs,
         )
+        _soften(self.network)
         self.repulsion = PairRepulsion(numbers, covalent_radii(numbers), cutoff) if repulsion else None
         self.charges = charges
         self.config: dict[str, Any] = {
@@ -143,6 +145,11 @@ class RelaxedPotential(OnNetwork):
             "fields": {name: str(irreps) for name, irreps in self.fields.items()},
             "learn_fields": list(learn_fields),
         }
+
+    def reset_parameters(self) -> None:
+        """Draw new weights and return theta and learned fields to their equivariant starting point."""
+        super().reset_parameters()
+        _soften(self.network)
 
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces and, for crystals, stress."""
@@ -246,6 +253,18 @@ class RelaxedPotential(OnNetwork):
         charge = charge.to(data.pos.dtype).masked_fill(~_is_open(data, B), 0.0)
         numbers = charge.new_zeros(B).index_add(0, batch, charge.new_ones(len(batch)))
         return (fields[ELECTRIC] * (charge / numbers.clamp(min=1)).unsqueeze(1))[batch]
+
+
+@torch.no_grad()
+def _soften(network: RelaxedE3NN) -> None:
+    """Weigh the Bessel functions as if they were orthonormal along the radius (arXiv 2003.03123, eq. 7).
+
+    The layers have them larger by the root of their number. A potential differentiates them, and would start with
+    forces of tens of eV/Å on molecules.
+    """
+    for module in network.modules():
+        if isinstance(module, Radial):
+            module.mlp[0].weight[: module.num_basis] *= module.num_basis**-0.5
 
 
 def _followed(t: Tensor) -> Tensor:

@@ -339,7 +339,7 @@ def test_single_precision():
 
 
 def test_no_steps_and_no_forces():
-    first, last = relax(potential(), [molecule("H2O"), Atoms("C")], steps=0)
+    first, last = relax(potential(), [molecule("H2O"), Atoms("C")], fmax=1e-3, steps=0)
     assert (first.steps, first.converged, first.error) == (0, False, "")
     assert first.atoms.get_forces().any()
     assert (last.steps, last.converged) == (0, True)

@@ -126,7 +126,8 @@ def test_irreps_that_nothing_asks_for_are_switched_off(relaxed):
     model, batch = relaxed
     (theta,) = pr.thetas(model).values()
     theta.set_(torch.tensor([1.0, 0.3, 0.3, -0.3, *[0.0] * 5]))
-    batch.forces = model(batch)["forces"] + 0.1 * torch.randn_like(batch.pos)
+    forces = model(batch)["forces"]
+    batch.forces = forces + 0.1 * forces.std() * torch.randn_like(forces)
     theta.set_(theta() + torch.tensor([0.0] * 4 + [1e-3] * 5))
     example.prune(model, batch)
     assert theta.norms() == pytest.approx({"0e": 1.0, "1o": 0.3 * 3**0.5, "2e": 0.0})
