@@ -79,7 +79,8 @@ def from_ase(
     if extras:
         given.update({SITE_PREFIX + name: array for name, array in arrays.items()})
         given.update({INFO_PREFIX + name: value for name, value in info.items()})
-    given = {name: v.tolist() if getattr(v, "dtype", np.dtype(int)).kind in "US" else v for name, v in given.items()}
+    is_text = {name: isinstance(v, np.ndarray | np.generic) and v.dtype.kind in "US" for name, v in given.items()}
+    given = {name: v.tolist() if is_text[name] else v for name, v in given.items()}
     return build_graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, cutoff, dtype, frame, **given)
 
 

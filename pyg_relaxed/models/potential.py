@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, Data
 from ..data import cell_volume, edge_vectors
 from ..nn import PairRepulsion
 from ..nn.radial import Radial
+from ..o3.linear import Linear
 from .e3nn_network import RelaxedE3NN
 from .on_network import OnNetwork
 from .species import atomic_numbers, covalent_radii, for_each
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..typing import IrrepsLike, ThetaLike
 
 ELECTRIC = "electric_field"
+FIRST_ANSWER = 0.1  # of what the network would make of a field at the start
 
 
 class RelaxedPotential(OnNetwork):
@@ -257,14 +259,19 @@ class RelaxedPotential(OnNetwork):
 
 @torch.no_grad()
 def _soften(network: RelaxedE3NN) -> None:
-    """Weigh the Bessel functions as if they were orthonormal along the radius (arXiv 2003.03123, eq. 7).
+    """Make the first answers of a network, to positions and fields, no larger than those of real structures.
 
-    The layers have them larger by the root of their number. A potential differentiates them, and would start with
-    forces of tens of eV/Å on molecules.
+    The Bessel functions are weighed as if they were orthonormal along the radius (arXiv 2003.03123, eq. 7); the layers
+    have them larger by the root of their number. A potential differentiates them, and would start with forces of tens
+    of eV/Å on molecules. A field would turn atoms into random charges of about 1 e, which outdo the true charge of an
+    ion: a learned field then often grew in the wrong direction, whence no way leads back.
     """
     for module in network.modules():
         if isinstance(module, Radial):
             module.mlp[0].weight[: module.num_basis] *= module.num_basis**-0.5
+    for field in network.fields:
+        if isinstance(field, Linear):
+            field.weight *= FIRST_ANSWER
 
 
 def _followed(t: Tensor) -> Tensor:
