@@ -32,7 +32,9 @@ _LAZY = {
     "symmetry": "symmetry",
     "transforms": "transforms",
     "to_ase": "adapters",
+    "theta_group": "breaking",
     "to_pymatgen": "adapters",
+    "turn_test": "breaking",
 }
 
 __all__ = [
@@ -58,10 +60,12 @@ __all__ = [
     "strict_",
     "structures",
     "symmetry",
+    "theta_group",
     "thetas",
     "to_ase",
     "to_pymatgen",
     "transforms",
+    "turn_test",
 ]
 
 

@@ -220,17 +220,20 @@ def _relax(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from .breaking import theta_group
     from .io import load, read_header
     from .surgery import thetas
 
     header = read_header(options.model)
     model = load(options.model)
     header["theta"] = {name: theta.norms() for name, theta in thetas(model).items()}
+    header["group"] = theta_group(model)
     header["weights"] = sum(p.numel() for p in model.parameters())
     if options.json:
         print(json.dumps(header, ensure_ascii=False, indent=1))
         return 0
     print(f"{header['class']}, {header['weights']:,} weights, {header['dtype']}, axes {header['frame']}")
+    print(f"theta leaves {header['group']}" if header["group"] != "∞∞m" else "strict: theta breaks no symmetry")
     for section in ("config", "theta", "provenance", "versions", "units"):
         print(f"\n{section}")
         for name, value in header[section].items():

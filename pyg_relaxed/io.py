@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,16 @@ def read_header(path: str | Path) -> dict[str, Any]:
         ValueError: If it is no model file, or damaged.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no model file at {path}")
+        raise FileNotFoundError(f"no model file at {path}" + (": it is a folder" if Path(path).is_dir() else ""))
+    if zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: an archive, maybe an exported model (see pyg_relaxed.deploy): only model files here")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
+    if "checkpoint" in metadata:
+        raise ValueError(f"{path}: a checkpoint of a training, which leaves its model in model.safetensors at the end")
     if "pyg_relaxed" not in metadata:
         raise ValueError(f"{path}: a safetensors file, but not written by pyg-relaxed")
     try:

@@ -28,14 +28,28 @@ ALLOWED = {
     "models": BOTTOM | {"o3", "kernels", "nn", "data"},
     "surgery": BOTTOM | {"o3"},
     "optim": BOTTOM | {"o3", "surgery"},
+    "breaking": BOTTOM | {"o3", "surgery", "symmetry"},
     "io": BOTTOM | {"models", "data"},
     "calculators": BOTTOM | {"data", "adapters", "models", "io"},
     "deploy": BOTTOM | {"data", "kernels", "nn", "models", "io", "surgery", ""},
     "discovery": BOTTOM | {"o3", "symmetry", "data", "adapters", "models", "surgery", "optim"},
     "report": BOTTOM | {"surgery", "io"},
-    "train": BOTTOM | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io"},
+    "train": BOTTOM
+    | {"o3", "data", "adapters", "datasets", "models", "surgery", "symmetry", "optim", "io", "breaking"},
     "cli": BOTTOM
-    | {"adapters", "calculators", "datasets", "deploy", "discovery", "io", "report", "surgery", "train", ""},
+    | {
+        "adapters",
+        "breaking",
+        "calculators",
+        "datasets",
+        "deploy",
+        "discovery",
+        "io",
+        "report",
+        "surgery",
+        "train",
+        "",
+    },
 }
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 

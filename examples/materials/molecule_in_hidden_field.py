@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,9 @@ from ase.build import molecule
 from ase.md.verlet import VelocityVerlet
 from ase.units import Bohr, Hartree, fs
 from matplotlib.figure import Figure
-from scipy.spatial.transform import Rotation
 from torch_geometric.data import Batch
 
 import pyg_relaxed as pr
-from pyg_relaxed.o3 import representation
 from pyg_relaxed.symmetry import stabilizer
 from pyg_relaxed.symmetry.words import direction_name
 from pyg_relaxed.train import Config, Parts, train
@@ -155,13 +152,9 @@ class Finding:
 
 def find(model: pr.models.RelaxedPotential, held_out: Batch, seed: int = 0) -> Finding:
     """Read theta, by what the model does with it."""
-    rng = np.random.default_rng((seed, TURNS))  # not the numbers that a field of the same seed was drawn with
-    error = force_error(model, held_out)
     strict = pr.strict_(copy.deepcopy(model))(held_out)["forces"]
     effect = (model(held_out)["forces"] - strict).square().mean().sqrt().item()
-    R = Rotation.random(TURNS, rng=rng).as_matrix() * rng.choice([-1, 1], size=(TURNS, 1, 1))
-    turned = [force_error(other, held_out) for other in turns(model, R)] if effect else [error] * TURNS
-    probability = (1 + sum(other <= error for other in turned)) / (1 + TURNS)
+    probability = pr.turn_test(model, lambda turned: force_error(turned, held_out), TURNS, seed).probability
     if probability > LEVEL:
         return Finding(probability, effect, "∞∞m", None, None)
     theta = next(iter(pr.thetas(model).values()))  # one, shared, or the field
@@ -170,16 +163,6 @@ def find(model: pr.models.RelaxedPotential, held_out: Batch, seed: int = 0) -> F
     group = stabilizer(value, theta.irreps_theta).hermann_mauguin
     has_unit = isinstance(theta, pr.o3.LearnedField)
     return Finding(probability, effect, group, polar / np.linalg.norm(polar), polar if has_unit else None)
-
-
-def turns(model: pr.models.RelaxedPotential, R: np.ndarray) -> Iterator[pr.models.RelaxedPotential]:
-    """Yield the model with its thetas turned by each of several operations ``[n, 3, 3]``."""
-    changed = copy.deepcopy(model)
-    relaxed = [(theta, theta().detach().double()) for theta in pr.thetas(changed).values()]
-    for images in zip(*(representation(theta.irreps_theta, R) @ value for theta, value in relaxed), strict=True):
-        for (theta, _), image in zip(relaxed, images, strict=True):
-            theta.set_(image)
-        yield changed
 
 
 def force_error(model: torch.nn.Module, batch: Batch) -> float:

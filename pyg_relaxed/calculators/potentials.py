@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Potentials:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        if isinstance(model, str | Path):
+            raise TypeError(f"'model' must be a RelaxedPotential, or several (got a path): give load('{model}')")
         models = [model] if isinstance(model, torch.nn.Module) else list(model)
         if not models:
             raise ValueError("'model' is an empty list: give at least one potential")

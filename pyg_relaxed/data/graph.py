@@ -14,7 +14,7 @@ from torch_geometric.data.storage import GlobalStorage
 from ..checks import check_elements
 from .arrays import encode, to_numpy
 from .frame import check_frame
-from .keys import level_of
+from .keys import KEYS, level_of
 from .neighbours import neighbour_list
 
 
@@ -102,11 +102,24 @@ def build_graph(
     if pos.shape != (len(z), 3):
         raise ValueError(f"'pos' must have shape ({len(z)}, 3) for {len(z)} atomic numbers (got {pos.shape})")
     check_elements(z)
+    _check_finite(attributes)
     edge_index, edge_cell_shift = neighbour_list(pos, cell, pbc, cutoff)
     given = {"z": z, "pos": pos, "cell": cell, "pbc": pbc, "cutoff": float(cutoff), "frame": frame, **attributes}
     tensors = {name: encode(name, value, dtype) for name, value in given.items() if value is not None}
     tensors["cutoff"] = encode("cutoff", float(cutoff), torch.promote_types(dtype, torch.float32))  # 16 bits round it
     return AtomicData(edge_index=edge_index, edge_cell_shift=edge_cell_shift, **tensors)
+
+
+def _check_finite(attributes: dict[str, Any]) -> None:
+    """Raise for inputs that are NaN or infinite, and for labels that are infinite: NaN is no label."""
+    for name, value in attributes.items():
+        role = KEYS[name].role if name in KEYS else "extra"
+        if role == "extra" or value is None or KEYS[name].dtype not in ("float", "double"):
+            continue
+        numbers = to_numpy(value, np.float64)
+        if np.isinf(numbers).any() or (role == "input" and np.isnan(numbers).any()):
+            wrong = numbers[~np.isfinite(numbers)][0]
+            raise ValueError(f"'{name}' must be finite (got {wrong}): correct it, or leave it out")
 
 
 def edge_vectors(data: Data, pos: Tensor | None = None, cell: Tensor | None = None) -> Tensor:

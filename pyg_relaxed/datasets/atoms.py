@@ -167,6 +167,10 @@ class AtomsDataset(Dataset):
         """Return how many structures of this part have each label."""
         return dict(Counter(name for summary in self._summaries() for name in summary["labels"]))
 
+    def without(self, name: str) -> list[int]:
+        """Return which structures of this part come without an input, such as ``"charge"``; they are given zeros."""
+        return [n for n, summary in enumerate(self._summaries()) if name in OPTIONAL and name not in summary["inputs"]]
+
     def check_labels(self, *names: str) -> None:
         """Raise unless at least one structure of this part has each of these labels.
 

@@ -97,9 +97,10 @@ class OnNetwork(ExactConstants):
             if field is None and name in self.learned:
                 field = data.pos.new_zeros(num_graphs, irreps.dim)
             if field is None or field.numel() != num_graphs * irreps.dim:
+                got = None if field is None else tuple(field.shape)
                 raise ValueError(
-                    f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got "
-                    f"{None if field is None else tuple(field.shape)}): zeros where there is none"
+                    f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got {got}): set "
+                    f"atoms.info['{name}'], zeros where there is none"
                 )
             fields[name] = field.view(num_graphs, irreps.dim).to(data.pos.dtype)
         return fields

@@ -10,9 +10,8 @@ from typing import Any, TextIO
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ..compat import o3
+from ..breaking import theta_group
 from ..surgery import thetas
-from ..symmetry import stabilizer
 from .module import theta_norms
 
 
@@ -72,22 +71,6 @@ class Lines(Callback):
         if any(norms.values()):
             parts.append("theta " + " ".join(f"{name} {norm:.3g}" for name, norm in norms.items()))
             if epoch == epochs or epoch % max(1, epochs // 10) == 0:
-                parts.append(f"leaves {residual_group(pl_module)}")
+                parts.append(f"leaves {theta_group(pl_module)}")
         parts.append(f"{time.monotonic() - self.begin:.1f} s")
         print(" | ".join(parts), file=self.stream, flush=True)
-
-
-def residual_group(model: torch.nn.Module) -> str:
-    """Return the point group that fixes every theta of a model, ``"?"`` if noise leaves none to name.
-
-    Scalars, which every operation leaves alone, do not count: what breaks may be a small part of theta.
-    """
-    blocks = [(ir, theta()[part]) for theta in thetas(model).values() for ir, part in theta.blocks()]
-    breaking = [(ir, value.detach().double().cpu()) for ir, value in blocks if not ir.is_scalar()]
-    if not any(value.any() for _, value in breaking):
-        return "∞∞m"
-    irreps = o3.Irreps([(len(value) // ir.dim, ir) for ir, value in breaking])
-    try:
-        return stabilizer(torch.cat([value for _, value in breaking]), irreps, tol=1e-2).hermann_mauguin
-    except ValueError:
-        return "?"

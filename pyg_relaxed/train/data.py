@@ -66,12 +66,20 @@ class Parts(LightningDataModule):
         whole = self._read(data.train)
         self.parts: dict[str, AtomsDataset] = {"train": whole}
         if shares:
-            cut = whole.split((1 - sum(shares.values()), *shares.values()), by=data.split, seed=seed)
+            try:
+                cut = whole.split((1 - sum(shares.values()), *shares.values()), by=data.split, seed=seed)
+            except ValueError as error:
+                keys = ", ".join(f"'data.{name}' {share}" for name, share in shares.items())
+                raise ValueError(
+                    f"'data.split' {data.split}, {keys}: {error}. 'random' cuts anywhere; "
+                    "other files may be given as 'data.validation'"
+                ) from None
             self.parts = dict(zip(("train", *shares), cut, strict=True))
         for name, source in (("validation", data.validation), ("test", data.test)):
             if source is not None and not isinstance(source, float):
                 self.parts[name] = self._read(source)
         self._check_species()
+        self._check_fields()
 
     @property
     def digest(self) -> str:
@@ -124,6 +132,18 @@ class Parts(LightningDataModule):
                     f"{why}, the first is {part.place(holding[0])}. Leave them out, take another 'data.split' or "
                     "'trainer.seed', or list all elements in 'model.species'"
                 )
+
+    def _check_fields(self) -> None:
+        """Raise on structures without a field that the model reads: some may have been forgotten, none is meant."""
+        learned = getattr(self.config.model, "learn_fields", [])
+        for field in self.config.model.fields:
+            for name, part in self.parts.items():
+                lacking = part.without(field) if field not in learned else []
+                if lacking:
+                    raise ValueError(
+                        f"{name}: {len(lacking)} of {len(part)} structures have no '{field}', the first is "
+                        f"{part.place(lacking[0])}: give it in atoms.info, zeros where there is none"
+                    )
 
     def _evaluated(self, name: str) -> DataLoader:
         rank, size = self._process()

@@ -47,7 +47,10 @@ def residual(name: str, out: Mapping[str, Tensor], data: Data) -> Tensor:
     if name in PER_ATOM:
         difference = difference / _num_atoms(data)[known]
     if difference.isnan().any():
-        raise ValueError(f"the model gives NaN for '{name}' where there is a label: the structure has none")
+        raise ValueError(
+            f"the model gives NaN for '{name}' where there is a label: either a structure has none (such as a stress "
+            "without a cell), or the weights have grown without bounds (then lower 'optimizer.lr')"
+        )
     return difference
 
 

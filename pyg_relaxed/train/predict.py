@@ -60,6 +60,11 @@ def evaluate(
     """
     model.eval()
     device = next(model.parameters()).device
+    for number, data in enumerate(dataset):
+        try:
+            model.check(data.to(device))  # type: ignore[operator]
+        except ValueError as error:
+            raise ValueError(f"{dataset.place(number)}: {error}") from None
     errors: Errors | None = None
     for batch in DataLoader(dataset, batch_size=batch_size):
         batch = batch.to(device)
@@ -88,8 +93,8 @@ def predict(
 
     Structures are read when they are needed and forgotten when they are written, so any number will do. A part is
     written as a whole or not at all, and one that is there is not computed again: what is interrupted goes on. Several
-    processes, each with its ``rank``, share the parts. Structures that cannot be read are named in
-    ``part-*.failed.txt`` beside their part.
+    processes, each with its ``rank``, share the parts. Structures that cannot be read, and those that the model is not
+    for, are named in ``part-*.failed.txt`` beside their part.
 
     Args:
         model: A model file.
@@ -141,7 +146,9 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
     graphs, predicted, failed = [], [], {}
     for number in numbers:
         try:
-            graphs.append(as_graph(structures[number], cutoff, parameter.dtype, None, True))
+            graph = as_graph(structures[number], cutoff, parameter.dtype, None, True)
+            network.check(graph)  # type: ignore[operator]
+            graphs.append(graph)
         except Exception as error:  # parsers raise anything
             failed[structures.place(number)] = str(error) or type(error).__name__
     for first in range(0, len(graphs), batch_size):

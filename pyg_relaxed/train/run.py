@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..io import save
 from ..surgery import strict_
@@ -25,8 +29,9 @@ from .checkpoint import MovableCheckpoint, SafetensorsCheckpoint
 from .config import Config
 from .data import Parts
 from .module import TrainingModule
+from .verdict import sentence, verdict
 
-MODEL, RECORD, CONFIG = "model.safetensors", "run.json", "config.yaml"
+MODEL, RECORD, CONFIG, LOCK = "model.safetensors", "run.json", "config.yaml", "in_use.lock"
 PACKAGES = ("pyg-relaxed", "torch", "torch-geometric", "e3nn", "ase", "pymatgen", "vesin", "lightning")
 # What may change when a training goes on: where it runs and when it stops.
 FREE = ("trainer.epochs", "trainer.patience", "trainer.accelerator", "trainer.devices", "trainer.num_nodes")
@@ -66,9 +71,12 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         (run / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
         _say(record["counts"], model)
     path = run / "checkpoints" / "last.safetensors"
+    if trainer.is_global_zero and path.exists():
+        print(f"going on from {path}", flush=True)
     with warnings.catch_warnings():
         _quiet()
-        trainer.fit(module, parts, ckpt_path=path if path.exists() else None)
+        with _only_one(run) if trainer.is_global_zero else nullcontext(), _interrupted(trainer):
+            trainer.fit(module, parts, ckpt_path=path if path.exists() else None)
         weights = SafetensorsCheckpoint().load_checkpoint(best.best_model_path)["state_dict"]
         module.load_state_dict(weights)
         if config.theta.anneal is not None:
@@ -81,16 +89,22 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
             "epochs": trainer.current_epoch,
             "test": {name: float(value) for name, value in tested.items()},
         }
-        save(model.cpu(), run / MODEL, parts.frame, provenance)
+        model = model.cpu()
+        may_break = config.model.irreps_theta is not None or getattr(config.model, "learn_fields", [])
+        if may_break:
+            provenance["symmetry"] = verdict(model, parts.parts["validation"], config.loss, config.data.batch_size)
+        save(model, run / MODEL, parts.frame, provenance)
         for name, value in tested.items():
             print(f"{name} {value:.4g}")
+        if may_break:
+            print(sentence(provenance["symmetry"]))
     return run / MODEL
 
 
 def _trainer(config: Config, run: Path, callbacks: list[Callback]) -> Trainer:
     several = config.trainer.devices * config.trainer.num_nodes > 1
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _named():
         _quiet()
         return Trainer(
             max_epochs=config.trainer.epochs,
@@ -110,6 +124,46 @@ def _trainer(config: Config, run: Path, callbacks: list[Callback]) -> Trainer:
             enable_progress_bar=sys.stderr.isatty(),
             default_root_dir=run,
         )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Say which key Lightning is at odds with."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(f"'trainer.accelerator', 'trainer.devices' or 'trainer.num_nodes': {error}") from None
+
+
+@contextmanager
+def _only_one(run: Path) -> Iterator[None]:
+    """Keep others from training in the same folder at the same time.
+
+    Raises:
+        ValueError: If one does.
+    """
+    lock = FileLock(run / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"{run} is in use by another training: wait for its end, or choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _interrupted(trainer: Trainer) -> Iterator[None]:
+    """Say so when a training is interrupted: Lightning leaves without a word, after SIGTERM as if all were well."""
+    try:
+        yield
+    except SystemExit:
+        print(f"interrupted after epoch {trainer.current_epoch}: the same command goes on", file=sys.stderr, flush=True)
+        if trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning ignores it from its first on
+        raise KeyboardInterrupt from None
 
 
 def _callbacks(config: Config) -> list[Callback]:

@@ -11,18 +11,21 @@ import time
 import ase.io
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from filelock import FileLock
 
 import pyg_relaxed as pr
 from pyg_relaxed.cli import main
+from pyg_relaxed.io import read_header
 from pyg_relaxed.models import RelaxedE3NN, RelaxedPotential
 from pyg_relaxed.optim import RelaxedAdam
 from pyg_relaxed.train import Config, build, evaluate, predict, read_config, train
-from pyg_relaxed.train.callbacks import residual_group
 from pyg_relaxed.train.checkpoint import SafetensorsCheckpoint
 from pyg_relaxed.train.losses import Errors, residual
+from pyg_relaxed.train.verdict import sentence
 
 # What Lightning and TensorBoard warn of on import and on small machines.
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning.*", "ignore::DeprecationWarning")
@@ -98,6 +101,28 @@ def test_killed_and_resumed_it_ends_at_the_same_weights(structures, tmp_path):
     assert last.exists()
     assert not (tmp_path / "run" / "model.safetensors").exists(), "it was too fast to be killed"
     assert_same(weights(train(chosen, tmp_path / "run")), expected)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_says_so_and_fails(structures, tmp_path, sent, code):
+    file = tmp_path / "config.yaml"
+    file.write_text(config(structures, trainer={"epochs": 500}).to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "pyg_relaxed.cli", "train", str(file), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert any(line.startswith("epoch 1/500") for line in process.stdout)
+    process.send_signal(sent)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "interrupted after epoch" in complaint
+    assert "the same command goes on" in complaint
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_folder_is_for_one_training_at_a_time(structures, tmp_path):
+    train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    with FileLock(tmp_path / "run" / "in_use.lock"), pytest.raises(ValueError, match="in use by another training"):
+        train(config(structures, trainer={"epochs": 2}), tmp_path / "run")
+    train(config(structures, trainer={"epochs": 2}), tmp_path / "run")
 
 
 def test_in_a_folder_that_was_moved_it_goes_on_as_where_it_was(structures, tmp_path):
@@ -321,9 +346,96 @@ def test_penalties_may_differ_by_irrep():
 def test_what_breaks_counts_however_small_beside_the_scalar():
     torch.manual_seed(0)
     model = RelaxedPotential(["H"], 4.0, "0e+1o", irreps_hidden="4x0e+4x1o", num_layers=2)
-    assert residual_group(model) == residual_group(RelaxedPotential(["H"], irreps_hidden="4x0e")) == "∞∞m"
+    assert pr.theta_group(model) == pr.theta_group(RelaxedPotential(["H"], irreps_hidden="4x0e")) == "∞∞m"
     for theta in pr.thetas(model).values():
         theta.set_(torch.tensor([1.0, 0.0, 0.0, 1e-3]))
-    assert residual_group(model) == "∞m"
+    assert pr.theta_group(model) == "∞m"
     next(iter(pr.thetas(model).values())).set_(torch.tensor([1.0, 1e-3, 0.0, 0.0]))
-    assert residual_group(model) == "m"  # of two polar vectors: the plane of both
+    assert pr.theta_group(model) == "m"  # of two polar vectors: the plane of both
+
+
+def labelled(number, **info):
+    """Molecules whose energy is that of their bond."""
+    found = []
+    for n in range(number):
+        atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 0.01 * n]], info=dict(info))
+        atoms.calc = SinglePointCalculator(atoms, energy=0.1 * n, forces=[[0, 0, 1.0], [0, 0, -1.0]])
+        found.append(atoms)
+    return found
+
+
+def test_it_ends_with_a_word_on_symmetry(structures, tmp_path, capsys):
+    chosen = config(structures, trainer={"epochs": 2})
+    found = read_header(train(chosen, tmp_path / "relaxed"))["provenance"]["symmetry"]
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line == sentence(found)
+    assert line.startswith("Symmetry: broken" if found["is_broken"] else "Symmetry: not broken")
+    assert found["is_broken"] is (found["probability"] <= 0.01)
+    train(config(structures, model={"irreps_theta": None}, trainer={"epochs": 1}), tmp_path / "strict")
+    assert "Symmetry" not in capsys.readouterr().out
+
+
+def test_annealed_it_is_said_to_be_strict(structures, tmp_path, capsys):
+    train(config(structures, theta={"anneal": [1, 2]}), tmp_path / "run")
+    *_, line = capsys.readouterr().out.splitlines()
+    assert line == "Symmetry: not broken. Theta is a scalar."
+
+
+def test_a_verdict_names_what_is_left():
+    found = {"group": "∞m", "is_broken": True, "probability": 0.01, "turns": 99, "structures": 40}
+    text = sentence(found | {"loss": 0.5, "strict_loss": 6.0})
+    assert text.startswith("Symmetry: broken, ∞m is left.")
+    assert text.endswith("the loss is 12 times larger.")
+
+
+def test_structures_without_a_field_are_named(tmp_path):
+    frames = labelled(10, electric_field=[0.0, 0.0, 0.1])
+    del frames[7].info["electric_field"]
+    ase.io.write(tmp_path / "train.extxyz", frames)
+    chosen = Config(data={"train": str(tmp_path / "train.extxyz")}, model={"fields": {"electric_field": "1o"}})
+    with pytest.raises(ValueError, match=r"1 of \d structures have no 'electric_field', the first is .*frame 7"):
+        train(chosen, tmp_path / "run")
+
+
+def test_an_infinite_label_is_named(tmp_path):
+    frames = labelled(4)
+    frames[2].calc.results["energy"] = float("inf")
+    ase.io.write(tmp_path / "train.extxyz", frames)
+    with pytest.raises(ValueError, match=r"frame 2: 'energy' must be finite \(got inf\)"):
+        train(Config(data={"train": str(tmp_path / "train.extxyz")}), tmp_path / "run")
+
+
+def test_an_empty_part_is_told_in_the_words_of_the_config(structures, tmp_path):
+    with pytest.raises(ValueError, match=r"'data.split' composition, 'data.validation' 0.25: .*'random' cuts anywhere"):
+        train(config(structures, data={"split": "composition", "validation": 0.25}), tmp_path / "run")
+
+
+def test_what_cannot_be_had_is_told_by_its_key(structures, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match=r"'trainer.accelerator'"):
+        train(config(structures, trainer={"accelerator": "gpu"}), tmp_path / "run")
+
+
+def test_an_element_the_model_does_not_know_is_named_by_its_structure(tmp_path):
+    pr.save(RelaxedPotential(["H"], 3.0, num_layers=1), tmp_path / "model.safetensors")
+    frames = [*labelled(3), Atoms("HeH", [[0, 0, 0], [0, 0, 1]])]
+    ase.io.write(tmp_path / "some.extxyz", frames)
+    dataset = pr.datasets.AtomsDataset(tmp_path / "some.extxyz", 3.0, progress=False)
+    with pytest.raises(ValueError, match="frame 3: atom 0 has atomic number 2"):
+        evaluate(pr.load(tmp_path / "model.safetensors"), dataset)
+    assert predict(tmp_path / "model.safetensors", tmp_path / "some.extxyz", tmp_path / "out") == 3
+    (failed,) = json.loads((tmp_path / "out" / "part-000000.failed.txt").read_text()).items()
+    assert "frame 3" in failed[0]
+    assert "atomic number 2" in failed[1]
+
+
+def test_other_files_than_models_are_told_apart(structures, tmp_path):
+    train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    with pytest.raises(ValueError, match="a checkpoint of a training"):
+        pr.load(tmp_path / "run" / "checkpoints" / "last.safetensors")
+    with pytest.raises(FileNotFoundError, match="it is a folder"):
+        pr.load(tmp_path / "run")
+    shutil.make_archive(str(tmp_path / "some"), "zip", tmp_path / "run", "logs")
+    with pytest.raises(ValueError, match="an archive, maybe an exported model"):
+        pr.load(tmp_path / "some.zip")

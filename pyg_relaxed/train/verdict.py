@@ -1,0 +1,70 @@
+"""What a training says at its end: whether the structures held out break symmetry, by theta turned at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
+
+from ..breaking import theta_group, turn_test
+from ..datasets import AtomsDataset
+from .config import LossConfig
+from .losses import Errors, residual
+
+NUM_TURNS: Final = 99
+LEVEL: Final = 0.01  # how often a symmetry that nothing breaks may be reported as broken
+MOST: Final = 50  # structures: each turn evaluates all of them
+
+
+def verdict(model: torch.nn.Module, dataset: AtomsDataset, config: LossConfig, batch_size: int) -> dict[str, Any]:
+    """Return whether theta breaks a symmetry that the structures need to be broken, and the numbers it rests on.
+
+    Args:
+        model: A trained model; on the CPU.
+        dataset: Structures held out, of which at most the first 50 are taken.
+        config: The loss that theta has to improve.
+        batch_size: Structures at a time.
+    """
+    model.eval()
+    held_out = dataset.index_select(range(min(MOST, len(dataset))))
+    batches = list(DataLoader(held_out, batch_size=batch_size))
+    found = turn_test(model, lambda turned: _loss(turned, batches, config), NUM_TURNS)
+    return {
+        "group": theta_group(model),
+        "is_broken": found.probability <= LEVEL,
+        "probability": found.probability,
+        "turns": NUM_TURNS,
+        "structures": len(held_out),
+        "loss": found.error,
+        "strict_loss": found.strict,
+    }
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """Return a verdict in words.
+
+    Example:
+        >>> sentence({"group": "∞m", "is_broken": False, "probability": 0.34})
+        'Symmetry: not broken. Theta turned at random is as good (p = 0.34).'
+    """
+    if found["group"] == "∞∞m":
+        return "Symmetry: not broken. Theta is a scalar."
+    if not found["is_broken"]:
+        return f"Symmetry: not broken. Theta turned at random is as good (p = {found['probability']:.2g})."
+    return (
+        f"Symmetry: broken, {found['group']} is left. None of {found['turns']} random turns of theta is as good on "
+        f"{found['structures']} structures held out; without it the loss is {found['strict_loss'] / found['loss']:.3g} "
+        "times larger."
+    )
+
+
+def _loss(model: torch.nn.Module, batches: Sequence[Batch], config: LossConfig) -> float:
+    errors = Errors(list(config.weights), config.function, config.delta)
+    for batch in batches:
+        out = model(batch)
+        for name in config.weights:
+            errors.add(name, residual(name, out, batch))
+    return sum(config.weights[name] * mean["loss"] for name, mean in errors.means().items())
