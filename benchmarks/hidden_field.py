@@ -34,7 +34,7 @@ NEUTRAL, IONS = ("H2O", "NH3"), ("NH4+", "H3O+")
 # Data, what is learnt, whether dipoles are labels, iterations of L-BFGS (few where the figure asked for needs no more).
 CASES: dict[str, tuple[str, str, bool, int]] = {
     "strict": ("field", "strict", False, 100),
-    "axis": ("field", "axis", False, 1000),
+    "axis": ("field", "axis", False, 1500),
     "none": ("none", "axis", False, 20),
     "ions": ("ions", "vector", False, 500),
     "dipoles": ("field", "vector", True, 250),

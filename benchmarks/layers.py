@@ -141,9 +141,16 @@ def measure_layer(rounds: int) -> None:
     edge_index, edge_vec = graphs.edges(data)
     for irreps in ("32x0e+32x1o+32x2e", "32x0e+32x0o+32x1o+32x1e+32x2e+32x2o"):
         layers = {}
-        for name, theta in (("strict", None), ("theta 0e+1o+2e", "0e+1o+2e"), ("theta up to l = 2, both parities", 2)):
+        for name, theta, channels in (
+            ("strict", None, 8),
+            ("theta 0e+1o+2e", "0e+1o+2e", 8),
+            ("theta 0e+1o+2e on 2 channels of an irrep (theta_channels)", "0e+1o+2e", 2),
+            ("theta up to l = 2, both parities", 2, 8),
+        ):
             torch.manual_seed(0)
-            layers[name] = pr.nn.RelaxedConv(irreps, irreps, "0e+1o+2e", theta, num_neighbors=48, layout="ir_mul")
+            layers[name] = pr.nn.RelaxedConv(
+                *(irreps, irreps, "0e+1o+2e", theta), num_neighbors=48, layout="ir_mul", theta_channels=channels
+            )
         x = torch.randn(data.num_nodes, o3.Irreps(irreps).dim)
         for mode, step in (("forward", _layer_forward), ("forward and backward", _layer_backward)):
             cases = {name: _bind(step, layer, x, edge_index, edge_vec) for name, layer in layers.items()}

@@ -69,12 +69,12 @@ parser.add_argument("--dipoles", action="store_true", help="learn the labels of 
 parser.add_argument("--out", type=Path, default=Path("report/hidden_field"), help="directory (default: %(default)s)")
 parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
 parser.add_argument("--epochs", type=int, default=20, help="of Adam (default: %(default)s)")
-parser.add_argument("--iterations", type=int, default=1000, help="of L-BFGS afterwards (default: %(default)s)")
+parser.add_argument("--iterations", type=int, default=1500, help="of L-BFGS afterwards (default: %(default)s)")
 
 
 # %% Training: Adam by `pyg_relaxed.train`, then L-BFGS on all training structures at once
 def learn(
-    data: Path, kind: str, dipoles: bool = False, seed: int = 0, epochs: int = 20, iterations: int = 1000
+    data: Path, kind: str, dipoles: bool = False, seed: int = 0, epochs: int = 20, iterations: int = 1500
 ) -> tuple[pr.models.RelaxedPotential, Batch]:
     """Return a model of one of the KINDS and the structures held out."""
     weights = {"energy": 10.0, "forces": 1.0} | ({"dipole": 1.0} if dipoles else {})
