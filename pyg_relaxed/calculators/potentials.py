@@ -15,7 +15,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from ..data import AtomicData, encode, to_numpy, to_voigt
+from ..data import AtomicData, encode, to_numpy, to_tensor, to_voigt
 from ..models import Ensemble, RelaxedPotential
 from ..models.outputs import split_outputs
 from ..models.potential import ELECTRIC
@@ -84,11 +84,19 @@ class Potentials:
             atoms: The structure; fields and the charge are read from ``atoms.info``.
             edge_index: All its edges within the cutoff, shape ``[2, E]``.
             edge_cell_shift: Lattice vectors added to their neighbours, shape ``[E, 3]``.
+
+        Raises:
+            ValueError: If a field or the charge is no number, or not finite.
         """
         values: dict[str, Any] = {"z": atoms.numbers, "pos": atoms.positions, "cell": atoms.cell.array}
         values |= {"pbc": atoms.pbc, "cutoff": self.cutoff, "frame": atoms.info.get("frame", "cartesian")}
         values |= {"charge": 0.0} if "charge" in self.info_read else {}  # all graphs of a batch have it
-        values |= {name: atoms.info[name] for name in self.info_read if name in atoms.info}
+        for name in self.info_read:
+            if (value := atoms.info.get(name)) is not None:
+                numbers = to_tensor(value, torch.float64)
+                if numbers is None or not numbers.isfinite().all():
+                    raise ValueError(f"atoms.info['{name}'] must be numbers, and finite (got {value!r})")
+                values[name] = value
         dtype = next(self.models[0].parameters()).dtype
         tensors = {name: encode(name, value, dtype) for name, value in values.items()}
         return AtomicData(edge_index=edge_index, edge_cell_shift=edge_cell_shift, **tensors)

@@ -117,6 +117,30 @@ def test_a_missing_field_is_named():
         atoms.get_potential_energy()
 
 
+@pytest.mark.parametrize("value", ["0 0 0.1", [0.0, 0.0, np.nan], [0.0, 0.0, np.inf]])
+def test_a_field_that_is_no_number_is_named(value):
+    atoms = molecule("H2O")
+    atoms.calc = RelaxedCalculator(potential(fields={"electric_field": "1o"}))
+    atoms.info["electric_field"] = value
+    with pytest.raises(ValueError, match=r"atoms.info\['electric_field'\] must be numbers, and finite"):
+        atoms.get_potential_energy()
+
+
+def test_a_tensor_of_torch_is_a_field():
+    atoms = molecule("H2O")
+    atoms.calc = RelaxedCalculator(potential(fields={"electric_field": "1o"}))
+    atoms.info["electric_field"] = [0.0, 0.0, 0.1]
+    expected = atoms.get_potential_energy()
+    atoms.info["electric_field"] = torch.tensor([0.0, 0.0, 0.1])
+    assert atoms.get_potential_energy() == expected
+    assert pr.to_ase(pr.from_ase(atoms, CUTOFF)).info["electric_field"] == pytest.approx([0.0, 0.0, 0.1])
+
+
+def test_a_path_is_no_model():
+    with pytest.raises(TypeError, match=r"got a path\): give load\('model.safetensors'\)"):
+        RelaxedCalculator("model.safetensors")
+
+
 def test_relaxations():
     atoms = crystal()
     assert BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
