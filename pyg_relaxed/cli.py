@@ -234,6 +234,8 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     print(f"{header['class']}, {header['weights']:,} weights, {header['dtype']}, axes {header['frame']}")
     print(f"theta leaves {header['group']}" if header["group"] != "∞∞m" else "strict: theta breaks no symmetry")
+    if "symmetry" in header["provenance"]:
+        print(header["provenance"]["symmetry"]["verdict"])
     for section in ("config", "theta", "provenance", "versions", "units"):
         print(f"\n{section}")
         for name, value in header[section].items():

@@ -29,7 +29,7 @@ from .checkpoint import MovableCheckpoint, SafetensorsCheckpoint
 from .config import Config
 from .data import Parts
 from .module import TrainingModule
-from .verdict import sentence, verdict
+from .verdict import verdict
 
 MODEL, RECORD, CONFIG, LOCK = "model.safetensors", "run.json", "config.yaml", "in_use.lock"
 PACKAGES = ("pyg-relaxed", "torch", "torch-geometric", "e3nn", "ase", "pymatgen", "vesin", "lightning")
@@ -97,7 +97,7 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         for name, value in tested.items():
             print(f"{name} {value:.4g}")
         if may_break:
-            print(sentence(provenance["symmetry"]))
+            print(provenance["symmetry"]["verdict"])
     return run / MODEL
 
 

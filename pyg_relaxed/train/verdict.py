@@ -32,7 +32,7 @@ def verdict(model: torch.nn.Module, dataset: AtomsDataset, config: LossConfig, b
     held_out = dataset.index_select(range(min(MOST, len(dataset))))
     batches = list(DataLoader(held_out, batch_size=batch_size))
     found = turn_test(model, lambda turned: _loss(turned, batches, config), NUM_TURNS)
-    return {
+    numbers = {
         "group": theta_group(model),
         "is_broken": found.probability <= LEVEL,
         "probability": found.probability,
@@ -41,6 +41,7 @@ def verdict(model: torch.nn.Module, dataset: AtomsDataset, config: LossConfig, b
         "loss": found.error,
         "strict_loss": found.strict,
     }
+    return numbers | {"verdict": sentence(numbers)}
 
 
 def sentence(found: dict[str, Any]) -> str:

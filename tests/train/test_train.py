@@ -368,7 +368,9 @@ def test_it_ends_with_a_word_on_symmetry(structures, tmp_path, capsys):
     chosen = config(structures, trainer={"epochs": 2})
     found = read_header(train(chosen, tmp_path / "relaxed"))["provenance"]["symmetry"]
     *_, line = capsys.readouterr().out.splitlines()
-    assert line == sentence(found)
+    assert line == found["verdict"] == sentence(found)
+    assert main(["info", str(tmp_path / "relaxed" / "model.safetensors")]) == 0
+    assert line in capsys.readouterr().out
     assert line.startswith("Symmetry: broken" if found["is_broken"] else "Symmetry: not broken")
     assert found["is_broken"] is (found["probability"] <= 0.01)
     train(config(structures, model={"irreps_theta": None}, trainer={"epochs": 1}), tmp_path / "strict")
