@@ -76,12 +76,12 @@ def turn_test(model: Model, error: Callable[[Model], float], num_turns: int = 19
     Structures in random orientations take no notice of a turn, unless something beside them has a direction: then this
     is a permutation test of broken symmetry. Where structures share their axes (crystals, all set up alike), the
     weights have got used to the theta that they were trained with, broken symmetry or not: compare with a strict
-    network, too.
+    network, too. A theta of pseudoscalars alone has two directions: it is mirrored once, which is no test.
 
     Args:
         model (torch.nn.Module): The model; all its thetas are turned together, and back again.
         error (callable): Returns the error of a model, best on structures it has not learnt from.
-        num_turns (int, optional): How many elements of O(3). (default: :obj:`199`)
+        num_turns (int, optional): How many elements of O(3), drawn at random. (default: :obj:`199`)
         seed (int, optional): Of the turns. (default: :obj:`0`)
 
     Example::
@@ -94,11 +94,12 @@ def turn_test(model: Model, error: Callable[[Model], float], num_turns: int = 19
     from scipy.spatial.transform import Rotation
 
     found = error(model)
-    if not any(value.any() for _, value in _breaking(model)):
+    degrees = {ir.l for ir, value in _breaking(model) if value.any()}
+    if not degrees:
         return TurnTest(found, found, (found,) * num_turns)
     rng = np.random.default_rng((seed, num_turns))  # not the numbers that a field of the same seed was drawn with
     signs = rng.choice([-1, 1], size=(num_turns, 1, 1))
-    R = Rotation.random(num_turns, rng=rng).as_matrix() * signs
+    R = Rotation.random(num_turns, rng=rng).as_matrix() * signs if degrees != {0} else -np.eye(3)[None]
     turned = tuple(error(other) for other in _turns(model, R))
     return TurnTest(found, error(strict_(copy.deepcopy(model))), turned)
 

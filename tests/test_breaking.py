@@ -58,6 +58,16 @@ class TestTurns:
         model.theta.set_(torch.tensor([1.0, *(0.01 * torch.randn(8))]))
         assert pr.turn_test(model, error_on(x, y), num_turns=99).probability > 0.01
 
+    def test_a_pseudoscalar_has_but_one_turn(self):
+        """Proper rotations leave it: half of all turns would be as good, whatever the labels."""
+        torch.manual_seed(0)
+        model = pr.nn.RelaxedLinear("4x0e+4x0o", "4x0e+4x0o", "0e+0o")
+        model.theta.set_(torch.tensor([1.0, 0.5]))
+        x = torch.randn(50, 8)
+        found = pr.turn_test(model, error_on(x, model(x).detach()), num_turns=99)
+        assert (len(found.turned), found.probability) == (1, 0.5)
+        assert found.turned[0] > found.error
+
     def test_a_scalar_theta_is_never_a_finding(self, model):
         calls = []
         found = pr.turn_test(model, lambda model: float(len(calls.append(1) or calls)), num_turns=99)

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.outputs import Properties
 
 from ..data import SkinNeighbourList, to_numpy
 from ..io import load
 from ..models import RelaxedPotential
-from .potentials import Potentials, results
+from .potentials import Potentials, exported, results
 
 
 class RelaxedCalculator(Calculator):
@@ -107,6 +108,10 @@ class RelaxedCalculator(Calculator):
         edges = self._neighbours(self.atoms.positions, self.atoms.cell.array, self.atoms.pbc)
         (outputs,) = self._potentials([self._potentials.graph(self.atoms, *edges)])
         self.results: dict[str, Any] = results(outputs)
+
+    def export_properties(self) -> Properties:
+        """Return the results that ASE knows."""
+        return exported(self.results)
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -12,10 +12,11 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.outputs import Properties, all_outputs
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from ..data import AtomicData, encode, to_numpy, to_tensor, to_voigt
+from ..data import AtomicData, encode, info_key, to_numpy, to_tensor, to_voigt
 from ..models import Ensemble, RelaxedPotential
 from ..models.outputs import split_outputs
 from ..models.potential import ELECTRIC
@@ -51,20 +52,25 @@ class Potentials:
     ) -> None:
         if isinstance(model, str | Path):
             raise TypeError(f"'model' must be a RelaxedPotential, or several (got a path): give load('{model}')")
+        if isinstance(model, Ensemble):
+            model = list(model.models)  # type: ignore[arg-type]
         models = [model] if isinstance(model, torch.nn.Module) else list(model)
         if not models:
             raise ValueError("'model' is an empty list: give at least one potential")
         for one in models:
             if not isinstance(one, RelaxedPotential):
                 raise TypeError(f"'model' must be a RelaxedPotential, or several (got {type(one).__name__})")
-            if (one.cutoff, one.fields) != (models[0].cutoff, models[0].fields):
-                raise ValueError("the models differ in cutoff or fields: they are no ensemble")
         self.models = [one.to(device=device, dtype=dtype).eval() for one in models]
+        kinds = [_kind(one) for one in self.models]
+        if differ := [what for what in kinds[0] if any(kind[what] != kinds[0][what] for kind in kinds)]:
+            raise ValueError(f"the models differ in {', '.join(differ)}: they are no ensemble")
         self.cutoff = self.models[0].cutoff
         self._ensemble = Ensemble(self.models)
         self._charges = self.models[0].charges
         self._fields = list(self.models[0].fields)
-        self.info_read = [*self._fields, *(["charge"] if self._charges or ELECTRIC in self._fields else [])]
+        names = dict.fromkeys([*self._fields, *(["charge"] if self._charges or ELECTRIC in self._fields else [])])
+        self._inputs = {name: info_key(name) for name in names}
+        self.info_read = list(self._inputs.values())
 
     @property
     def properties(self) -> list[str]:
@@ -90,13 +96,15 @@ class Potentials:
         """
         values: dict[str, Any] = {"z": atoms.numbers, "pos": atoms.positions, "cell": atoms.cell.array}
         values |= {"pbc": atoms.pbc, "cutoff": self.cutoff, "frame": atoms.info.get("frame", "cartesian")}
-        values |= {"charge": 0.0} if "charge" in self.info_read else {}  # all graphs of a batch have it
-        for name in self.info_read:
-            if (value := atoms.info.get(name)) is not None:
+        # What some structures have all graphs of a batch must have.
+        values |= {"charge": 0.0} if "charge" in self._inputs else {}
+        values |= {name: np.zeros(self.models[0].fields[name].dim) for name in self.models[0].learned}
+        for name, key in self._inputs.items():
+            if (value := atoms.info.get(key)) is not None:
                 numbers = to_tensor(value, torch.float64)
                 if numbers is None or not numbers.isfinite().all():
-                    raise ValueError(f"atoms.info['{name}'] must be numbers, and finite (got {value!r})")
-                values[name] = value
+                    raise ValueError(f"atoms.info['{key}'] must be numbers, and finite (got {value!r})")
+                values[name] = to_numpy(numbers)
         dtype = next(self.models[0].parameters()).dtype
         tensors = {name: encode(name, value, dtype) for name, value in values.items()}
         return AtomicData(edge_index=edge_index, edge_cell_shift=edge_cell_shift, **tensors)
@@ -118,6 +126,18 @@ class Potentials:
         outputs = self._ensemble(Batch.from_data_list(list(graphs)).to(self._device))
         parts = split_outputs(outputs, [len(graph.z) for graph in graphs])
         return [{name: to_numpy(value) for name, value in part.items()} for part in parts]
+
+
+def _kind(model: RelaxedPotential) -> dict[str, Any]:
+    """Return in what the models of an ensemble must agree."""
+    return {
+        "cutoff": model.cutoff,
+        "fields": model.fields,
+        "learned fields": list(model.learned),
+        "charges": model.charges,
+        "species": model.species.tolist(),
+        "dtype": next(model.parameters()).dtype,
+    }
 
 
 def results(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -147,9 +167,22 @@ def results(outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return found
 
 
+def exported(found: Mapping[str, Any]) -> Properties:
+    """Return those of the results that ASE has a name for, as it hands them on."""
+    return Properties({name: value for name, value in found.items() if name in all_outputs})
+
+
+class Results(SinglePointCalculator):
+    """ASE's keeper of results, with some that it has no name for."""
+
+    def export_properties(self) -> Properties:
+        """Return the results that ASE knows."""
+        return exported(self.results)
+
+
 def with_results(atoms: Atoms, outputs: Mapping[str, np.ndarray]) -> Atoms:
     """Give ``atoms`` a ``SinglePointCalculator`` that holds its results, and return it."""
     found = results(outputs)
-    atoms.calc = SinglePointCalculator(atoms, **{name: found[name] for name in all_properties if name in found})
+    atoms.calc = Results(atoms, **{name: found[name] for name in all_properties if name in found})
     atoms.calc.results |= {name: value for name, value in found.items() if name not in all_properties}
     return atoms

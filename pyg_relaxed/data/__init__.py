@@ -12,7 +12,7 @@ from .frame import (
     standard_form,
 )
 from .graph import AtomicData, build_graph, edge_vectors
-from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, Key, level_of
+from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, Key, info_key, level_of
 from .neighbours import neighbour_list
 from .packing import pack, unpack
 from .rotation import align_to, rotate
@@ -41,6 +41,7 @@ __all__ = [
     "encode",
     "frame_of_file",
     "from_voigt",
+    "info_key",
     "is_standard_cell",
     "level_of",
     "neighbour_list",

@@ -143,3 +143,13 @@ def level_of(name: str) -> Level | None:
     if name.startswith(SITE_PREFIX):
         return "node"
     return "graph" if name.startswith(INFO_PREFIX) else None
+
+
+def info_key(name: str) -> str:
+    """Return under which key of ASE's ``info`` an input of graphs stands.
+
+    Example:
+        >>> info_key("electric_field"), info_key("info_pressure")
+        ('electric_field', 'pressure')
+    """
+    return name.removeprefix(INFO_PREFIX)

@@ -11,6 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from ..checks import check_reach, check_species, parse_irreps
 from ..compat import o3
+from ..data import KEYS, info_key
 from ..o3 import LearnedField
 from ..o3.constants import ExactConstants
 from .axes import check_axes
@@ -19,6 +20,8 @@ from .e3nn_network import RelaxedE3NN
 if TYPE_CHECKING:
     from ..typing import IrrepsLike
 
+FREE = ("charge", "spin", "electric_field", "magnetic_field")  # keys that models may read as fields
+TAKEN = ("batch", "ptr", "num_nodes", "x", "u", "field")  # by PyG, and by networks
 OWN = ("irreps_in", "irreps_out", "irreps_global", "pool")  # of the network, chosen by the model
 
 
@@ -62,6 +65,13 @@ class OnNetwork(ExactConstants):
         if fields is not None and not isinstance(fields, Mapping):
             raise ValueError(f"'fields' must be names and irreps such as {{'electric_field': '1o'}} (got {fields!r})")
         self.fields = {name: parse_irreps(f"fields['{name}']", irreps) for name, irreps in (fields or {}).items()}
+        for name, given in self.fields.items():
+            if name in TAKEN or (name in KEYS and name not in FREE):
+                raise ValueError(f"'fields' names '{name}', which graphs have for something else: try 'info_{name}'")
+            if name in KEYS and given != o3.Irreps(KEYS[name].irreps):
+                raise ValueError(
+                    f"'{name}' is {KEYS[name].irreps} (got {given}): choose another name for it, 'info_...'"
+                )
         if unknown := [name for name in learn if name not in self.fields]:
             raise ValueError(
                 f"'learn_fields' names '{unknown[0]}', which is not among 'fields' {list(self.fields)}: add it there, "
@@ -96,11 +106,17 @@ class OnNetwork(ExactConstants):
             field: Tensor | None = data.get(name)
             if field is None and name in self.learned:
                 field = data.pos.new_zeros(num_graphs, irreps.dim)
+            if field is not None and not isinstance(field, Tensor):
+                raise ValueError(f"'{name}' must be a tensor (got {field!r}): give atoms.info a NumPy array of numbers")
             if field is None or field.numel() != num_graphs * irreps.dim:
                 got = None if field is None else tuple(field.shape)
                 raise ValueError(
-                    f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got {got}): set "
-                    f"atoms.info['{name}'], zeros where there is none"
+                    f"the graph needs '{name}' [{num_graphs}, {irreps.dim}] in {irreps} (got {got}): "
+                    + (
+                        f"it has 'info_{name}', as from_ase calls what stands in atoms.info; call the field so"
+                        if f"info_{name}" in data
+                        else f"set atoms.info['{info_key(name)}'], zeros where there is none"
+                    )
                 )
             fields[name] = field.view(num_graphs, irreps.dim).to(data.pos.dtype)
         return fields

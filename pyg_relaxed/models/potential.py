@@ -53,13 +53,15 @@ class RelaxedPotential(OnNetwork):
         repulsion (bool, optional): Add the :class:`~pyg_relaxed.nn.PairRepulsion` of the nuclei.
             (default: :obj:`False`)
         charges (bool, optional): Learn charges of the atoms, which add up to the charge of the structure, and from
-            them and atomic dipoles the dipole of molecules. (default: :obj:`False`)
+            them and atomic dipoles the dipole of molecules. The energy depends on that charge only where it is among
+            the fields, too: ``{"charge": "0e"}``. (default: :obj:`False`)
         fields (dict, optional): Fields that come with each structure, by the name they have in the graph, and their
-            irreps: ``{"electric_field": "1o"}``, ``{"magnetic_field": "1e"}``, or any other. They act where theta does,
-            beside it; the model is equivariant when they turn along. Of an electric field the dipole is the derivative
-            of the energy, and takes the place of that of ``charges``. A molecule of charge ``q`` (``charge`` in the
-            graph, e; default 0) has the energy :math:`-q \, \mathcal{E} \cdot \bar{x}` at its centre
-            :math:`\bar{x}`, so that its forces sum to :math:`q \mathcal{E}`. (default: none)
+            irreps: ``{"electric_field": "1o"}``, ``{"magnetic_field": "1e"}``, ``{"charge": "0e"}``, or with a name
+            such as ``info_q`` what stands in ``atoms.info["q"]``. They act where theta does, beside it; the model is
+            equivariant when they turn along. Of an electric field the dipole is the derivative of the energy, and takes
+            the place of that of ``charges``. A molecule of charge ``q`` (``charge`` in the graph, e; default 0) has the
+            energy :math:`-q \, \mathcal{E} \cdot \bar{x}` at its centre :math:`\bar{x}`, so that its forces sum to
+            :math:`q \mathcal{E}`. (default: none)
         learn_fields (sequence of str, optional): Those of ``fields`` of which a part, the same for all structures, is
             learned in the field's own unit, a :class:`~pyg_relaxed.o3.LearnedField`; what comes with a structure, if
             anything does, is added. Its sign and size are only as well defined as the labels make them: by dipoles, or
@@ -156,7 +158,7 @@ class RelaxedPotential(OnNetwork):
     def forward(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces and, for crystals, stress."""
         asked = [data.pos, data.get("cell"), *(data.get(name) for name in self.fields)]
-        is_followed = self.training or any(t is not None and t.requires_grad for t in asked)
+        is_followed = self.training or any(isinstance(t, Tensor) and t.requires_grad for t in asked)
         is_followed = is_followed and torch.is_grad_enabled()
         with torch.inference_mode(False):  # forces are derivatives there too
             out, _ = self._evaluate(data, is_followed)

@@ -47,7 +47,8 @@ class RelaxedTensor(OnNetwork):
             to magnetic moments. (default: :obj:`False`)
         scale (float, optional): What one unit of the network stands for, in the unit of the tensor.
             (default: :obj:`1.0`)
-        shift (float or sequence of float, optional): Of each scalar among the irreps of the tensor, for each atom;
+        shift (float or sequence of float, optional): Of each 0e among the irreps of the tensor, for each atom (one of
+            0o would change sign under inversion);
             :math:`\sqrt{3} c` is the scalar of the tensor :math:`c \delta_{ij}`. (default: :obj:`0.0`)
         fields (dict, optional): Fields that come with each structure, as those of :class:`RelaxedPotential`.
             (default: none)
@@ -128,7 +129,9 @@ class RelaxedTensor(OnNetwork):
             "pool": pool,
             "axial": axial,
             "scale": self.scale,
-            "shift": [value for value, ir in zip(shifts, irrep_of_each(self.irreps_out), strict=True) if ir.l == 0],
+            "shift": [
+                value for value, ir in zip(shifts, irrep_of_each(self.irreps_out), strict=True) if ir.is_scalar()
+            ],
             "fields": {field: str(irreps) for field, irreps in self.fields.items()},
         }
 
@@ -162,7 +165,7 @@ def _hidden(irreps: o3.Irreps) -> o3.Irreps:
 
 def _of_scalars(irreps: o3.Irreps, shift: float | Sequence[float]) -> list[float]:
     """Return a shift for each component: what is given for scalars, else zero."""
-    places = [n for n, ir in enumerate(irrep_of_each(irreps)) if ir.l == 0]
+    places = [n for n, ir in enumerate(irrep_of_each(irreps)) if ir.is_scalar()]
     values = [float(shift)] * len(places) if isinstance(shift, int | float) else [float(value) for value in shift]
     if len(values) != len(places):
         raise ValueError(f"'shift' must have a value for each of the {len(places)} scalars of {irreps} (got {values})")

@@ -61,7 +61,7 @@ def _scalars(model: TensorConfig, tensor: CartesianTensor | None, train: AtomsDa
     values = torch.cat(rows)
     values = values[~values.isnan().any(dim=1)]
     irreps = o3.Irreps("0e") if tensor is None else tensor.irreps
-    is_scalar = torch.tensor([ir.l == 0 for ir in irrep_of_each(irreps)])
+    is_scalar = torch.tensor([ir.is_scalar() for ir in irrep_of_each(irreps)])
     shift = values.mean(dim=0) * is_scalar
     scale = (values - shift).square().mean().sqrt().item()
     return shift[is_scalar].tolist(), scale or 1.0

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from ..breaking import theta_group
 from ..surgery import thetas
@@ -40,6 +41,30 @@ class Anneal(Callback):
             for ir, part in theta.blocks():
                 if not ir.is_scalar():
                     theta.weight[part] *= factor
+
+
+class Patience(EarlyStopping):
+    """Lightning's, from an epoch on.
+
+    Args:
+        first_epoch: What was before does not count.
+        *args: Those of Lightning.
+        **kwargs: Those of Lightning.
+    """
+
+    def __init__(self, first_epoch: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the epoch, if it counts."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the epoch, if it counts."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_validation_end(trainer, pl_module)
 
 
 class Lines(Callback):

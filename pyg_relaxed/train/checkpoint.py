@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -58,9 +59,29 @@ class SafetensorsCheckpoint(CheckpointIO):
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """Lightning's, of a folder that may have been moved or copied since, and in safetensors."""
+    """Lightning's, of a folder that may have been moved or copied since, and in safetensors.
+
+    Args:
+        *args: Those of Lightning.
+        first_epoch: What was before does not count.
+        **kwargs: Those of Lightning.
+    """
 
     FILE_EXTENSION = ".safetensors"
+
+    def __init__(self, *args: Any, first_epoch: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, if the epoch counts."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, if the epoch counts."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the state with the files where they are now: Lightning would forget which was the best."""

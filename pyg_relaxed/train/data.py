@@ -138,7 +138,7 @@ class Parts(LightningDataModule):
         learned = getattr(self.config.model, "learn_fields", [])
         for field in self.config.model.fields:
             for name, part in self.parts.items():
-                lacking = part.without(field) if field not in learned else []
+                lacking = part.without(field) if field not in (*learned, "charge") else []
                 if lacking:
                     raise ValueError(
                         f"{name}: {len(lacking)} of {len(part)} structures have no '{field}', the first is "

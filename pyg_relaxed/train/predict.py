@@ -164,9 +164,13 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
 def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.device) -> list[Any]:
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
-    # Some may have no charge: it is zero.
+    # Some may have no charge, or none of a field that is learned: they are zero.
+    absent = {"charge": (1,)} | {name: (1, fields[name].dim) for name in getattr(network, "learned", ())}
     inputs = [
-        AtomicData(**{"charge": graph.pos.new_zeros(1)} | {name: value for name, value in graph if name in read})
+        AtomicData(
+            **{name: graph.pos.new_zeros(shape) for name, shape in absent.items()}
+            | {name: value for name, value in graph if name in read}
+        )
         for graph in graphs
     ]
     outputs = network(Batch.from_data_list(inputs).to(device))

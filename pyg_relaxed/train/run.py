@@ -17,19 +17,19 @@ import torch
 import yaml
 from filelock import FileLock, Timeout
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ..io import save
 from ..surgery import strict_
 from .build import build
-from .callbacks import Anneal, Lines
+from .callbacks import Anneal, Lines, Patience
 from .checkpoint import MovableCheckpoint, SafetensorsCheckpoint
 from .config import Config
 from .data import Parts
 from .module import TrainingModule
-from .verdict import verdict
+from .verdict import loss_on, verdict
 
 MODEL, RECORD, CONFIG, LOCK = "model.safetensors", "run.json", "config.yaml", "in_use.lock"
 PACKAGES = ("pyg-relaxed", "torch", "torch-geometric", "e3nn", "ase", "pymatgen", "vesin", "lightning")
@@ -61,7 +61,12 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     model = build(config, parts.parts["train"])
     module = TrainingModule(model, config)
     best, last = (
-        MovableCheckpoint(run / "checkpoints", "best", monitor="validation/loss", enable_version_counter=False),
+        MovableCheckpoint(
+            *(run / "checkpoints", "best"),
+            monitor="validation/loss",
+            enable_version_counter=False,
+            first_epoch=_first_epoch(config),
+        ),
         MovableCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
     )
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
@@ -90,9 +95,13 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
             "test": {name: float(value) for name, value in tested.items()},
         }
         model = model.cpu()
-        may_break = config.model.irreps_theta is not None or getattr(config.model, "learn_fields", [])
+        validation = parts.parts["validation"]
+        if config.theta.anneal is not None:
+            provenance["validation_loss"] = loss_on(model.eval(), validation, config.loss, config.data.batch_size)
+        has_theta = config.model.irreps_theta is not None or getattr(config.model, "learn_fields", [])
+        may_break = has_theta and config.theta.anneal is None
         if may_break:
-            provenance["symmetry"] = verdict(model, parts.parts["validation"], config.loss, config.data.batch_size)
+            provenance["symmetry"] = verdict(model, validation, config.loss, config.data.batch_size)
         save(model, run / MODEL, parts.frame, provenance)
         for name, value in tested.items():
             print(f"{name} {value:.4g}")
@@ -173,8 +182,13 @@ def _callbacks(config: Config) -> list[Callback]:
     if config.optimizer.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema, use_buffers=False))
     if config.trainer.patience is not None:
-        callbacks.append(EarlyStopping("validation/loss", patience=config.trainer.patience))
+        callbacks.append(Patience(_first_epoch(config), "validation/loss", patience=config.trainer.patience))
     return callbacks
+
+
+def _first_epoch(config: Config) -> int:
+    """Return the first epoch whose weights may be the ones to keep: with an annealed theta, when it has gone."""
+    return 0 if config.theta.anneal is None else config.theta.anneal[1] - 1
 
 
 def _quiet() -> None:

@@ -194,7 +194,7 @@ def test_an_ensemble_knows_how_sure_it_is():
     assert atoms.get_potential_energy() == pytest.approx(np.mean(energies))
     assert atoms.calc.results["energy_std"] == pytest.approx(np.std(energies, ddof=1))
     assert atoms.calc.results["forces_std"].shape == (4, 3)
-    with pytest.raises(ValueError, match="the models differ in cutoff or fields"):
+    with pytest.raises(ValueError, match="the models differ in cutoff: they are no ensemble"):
         RelaxedCalculator([models[0], RelaxedPotential(["Cu"], 5.0)])
     with pytest.raises(ValueError, match="'model' is an empty list"):
         RelaxedCalculator([])
@@ -210,7 +210,8 @@ def test_files(dtype, tmp_path):
     two = crystal(RelaxedCalculator.from_file([tmp_path / "a.safetensors", tmp_path / "b.safetensors"]))
     assert next(one.calc.models[0].parameters()).dtype == dtype
     np.testing.assert_allclose(one.get_forces(), crystal().get_forces(), atol=1e-12 if dtype == torch.float64 else 1e-4)
-    assert "forces_std" in two.calc.results or two.get_forces().any()
+    assert two.get_forces().shape == two.calc.results["forces_std"].shape
+    assert two.calc.results["energy_std"] > 0
 
 
 def test_the_torque_of_a_broken_symmetry_is_kept():
@@ -229,3 +230,58 @@ def test_one_calculator_for_structure_after_structure():
         atoms.calc = calculator
         expected = calculator.models[0](pr.from_ase(atoms.copy(), CUTOFF))["energy"].item()
         assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_models_that_differ_are_no_ensemble():
+    for other, what in (
+        (potential(["Cu"], charges=True), "charges"),
+        (potential(["Cu", "Au"]), "species"),
+        (potential(["Cu"]).float(), "dtype"),
+        (potential(["Cu"], fields={"electric_field": "1o"}), "fields"),
+    ):
+        with pytest.raises(ValueError, match=f"differ in {what}"):
+            RelaxedCalculator([potential(["Cu"]), other])
+    ensemble = pr.models.Ensemble([potential(["Cu"]), potential(["Cu"], 1)])
+    assert crystal(RelaxedCalculator(ensemble)).get_potential_energy() != crystal().get_potential_energy()
+
+
+def test_ase_can_hand_on_what_it_has_names_for():
+    atoms = crystal()
+    assert set(atoms.get_properties(["energy", "stress"])) >= {"energy", "stress"}
+    two = RelaxedCalculator([potential(["Cu"]), potential(["Cu"], 1)])
+    assert "forces" in crystal(two).get_properties(["forces"])
+    (found,) = pr.calculators.evaluate(potential(["Cu"]), [crystal()])
+    assert "forces" in found.atoms.calc.export_properties()
+
+
+def test_a_field_by_another_name_stands_in_info():
+    model = potential(fields={"info_pull": "1o"}, num_layers=2)
+    atoms = molecule("H2O")
+    atoms.info["pull"] = np.array([0.0, 0.0, 0.3])
+    expected = model.eval()(pr.from_ase(atoms, CUTOFF))["energy"].item()
+    atoms.calc = RelaxedCalculator(model)
+    assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-12)
+    atoms.info["pull"] = [0.0, 0.0, 0.5]
+    assert atoms.get_potential_energy() != pytest.approx(expected, abs=1e-12)
+    with pytest.raises(ValueError, match=r"it has 'info_pull', as from_ase calls what stands in atoms.info"):
+        potential(fields={"pull": "1o"})(pr.from_ase(atoms, CUTOFF))
+    atoms.info["pull"] = [0.0, 0.0, 0.5]
+    with pytest.raises(ValueError, match=r"'info_pull' must be a tensor \(got \[0.0, 0.0, 0.5\]\): give"):
+        model(pr.from_ase(atoms, CUTOFF))
+    del atoms.info["pull"]
+    with pytest.raises(ValueError, match=r"set atoms.info\['pull'\]"):
+        atoms.get_potential_energy()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"electric_field": "2x1o"}, "'electric_field' is 1o"),
+        ({"magnetic_field": "1o"}, "'magnetic_field' is 1e"),
+        ({"energy": "0e"}, "which graphs have for something else"),
+        ({"batch": "1o"}, "which graphs have for something else"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        potential(fields=fields)

@@ -114,3 +114,17 @@ def test_bad_parameters_are_refused_at_once():
     for kwargs, message in (({"max_edges": 0}, "must be at least 1"), ({"on_error": ""}, "'on_error' must be")):
         with pytest.raises(ValueError, match=message):
             evaluate(potential(), [], **kwargs)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_learned_field_and_one_given_with_some_structures(order):
+    field = {"fields": {"electric_field": "1o"}, "learn_fields": ["electric_field"]}
+    torch.manual_seed(0)
+    model = RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e+4x1o", num_layers=2, **field)
+    model.learned["electric_field"].set_(torch.tensor([0.0, 0.0, 0.5]))
+    structures = [molecule("H2O"), molecule("H2O")]
+    structures[1].info["electric_field"] = [1.0, 0.0, 0.0]
+    alone = [next(evaluate(model, [atoms])).atoms.get_potential_energy() for atoms in structures]
+    assert alone[0] != alone[1]
+    together = [found.atoms.get_potential_energy() for found in evaluate(model, structures[::order])]
+    assert together[::order] == pytest.approx(alone, abs=1e-12)

@@ -114,3 +114,14 @@ def test_an_ensemble_gives_mean_and_spread():
     assert list(Ensemble(models[:1])(graph())) == ["t"]
     with pytest.raises(ValueError, match="at least one"):
         Ensemble([])
+
+
+@pytest.mark.parametrize(("formula", "kwargs"), [("ij=ji", {"axial": True}), ("ijk", {})])
+def test_a_shift_leaves_pseudoscalars_alone(formula, kwargs):
+    """A constant of 0o would be the same for a molecule and its mirror image."""
+    strict = model(formula, shift=1.0, **kwargs)
+    data = graph(pbc=False)
+    mirrored = pr.data.rotate(data, -torch.eye(3))
+    rank = len(formula.split("=")[0])
+    sign = (-1) ** (rank + bool(kwargs))
+    torch.testing.assert_close(strict(mirrored)["t"], sign * strict(data)["t"])
