@@ -22,8 +22,7 @@ that are given. 0.02 Å is how far room temperature stretches an O-H bond.
 
 Expected: the axis within 1°, residual group ∞m, forces some 20 times better than the strict network's; with
 ``--dipoles`` or ions the vector within 1° and 2 %; without a field "no symmetry is broken". The figures of five seeds
-are in benchmarks/README.md, made by benchmarks/hidden_field.py; of ions one of the five ends far from it. A molecule of
-water, released across the field, swings.
+are in benchmarks/README.md, made by benchmarks/hidden_field.py. A molecule of water, released across the field, swings.
 """
 
 from __future__ import annotations
