@@ -109,10 +109,19 @@ def test_interrupted_it_says_so_and_fails(structures, tmp_path, sent, code):
     file = tmp_path / "config.yaml"
     file.write_text(config(structures, trainer={"epochs": 500}).to_yaml(), encoding="utf-8")
     command = [sys.executable, "-m", "pyg_relaxed.cli", "train", str(file), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert any(line.startswith("epoch 1/500") for line in process.stdout)
-    process.send_signal(sent)
-    _, complaint = process.communicate(timeout=60)
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    ) as process:
+        try:
+            assert any(line.startswith("epoch 1/500") for line in process.stdout)
+            process.send_signal(sent)
+            _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "interrupted after epoch" in complaint
     assert "the same command goes on" in complaint
