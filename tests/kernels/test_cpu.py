@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from pyg_relaxed.kernels.cpu import (
     to_senders,
 )
 from pyg_relaxed.kernels.cpu.library import library
+from pyg_relaxed.kernels.cpu.silu import silu
 from pyg_relaxed.o3.layout import ChangeOfLayout
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
@@ -160,6 +162,25 @@ def test_equals_e3nn_in_float32(irreps_in):
     )
     expected = torch.zeros(9, op.irreps_out.dim).index_add(0, edge_index[1], product(x[edge_index[0]], sh, weight))
     assert_same([op(x, sh, weight, edge_index)], [expected], TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_silu_and_its_derivatives_are_exact(order, dtype):
+    large = torch.tensor([0.0, 50.0, -50.0, 86.5, -86.5, 89.0, -89.0, 707.0, -707.0, 1e30, -1e30])
+    x = torch.cat([torch.linspace(-20, 20, 401), large]).to(dtype)
+    with mpmath.workdps(40):
+        s = [1 / (1 + mpmath.exp(-a)) for a in x.tolist()]
+        exact = [
+            [a * b for a, b in zip(x.tolist(), s, strict=True)],
+            [b + a * b * (1 - b) for a, b in zip(x.tolist(), s, strict=True)],
+            [b * (1 - b) * (2 + a * (1 - 2 * b)) for a, b in zip(x.tolist(), s, strict=True)],
+        ]
+    found, accuracy = silu(x, order), torch.finfo(dtype).eps
+    assert len(found) == 1 + order
+    for a, b in zip(found, exact, strict=False):
+        torch.testing.assert_close(a, torch.tensor(b, dtype=dtype), rtol=4 * accuracy, atol=accuracy)
+    assert silu(torch.tensor([torch.nan], dtype=dtype), order)[-1].isnan()
 
 
 def test_results_do_not_depend_on_the_number_of_threads():

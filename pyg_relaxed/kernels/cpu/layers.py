@@ -1,7 +1,8 @@
 """The layers of a radial network for a part of the edges, with two orders of derivatives.
 
-The network is the one of :func:`pyg_relaxed.kernels.perceptron`: layer n multiplies ``inputs[n]`` by ``M[n]``, which
-gives ``sums[n]``, and SiLU makes the next inputs of these. A dot marks a derivative along given directions.
+The network is the one of :func:`pyg_relaxed.kernels.perceptron`: layer n multiplies ``inputs[n]`` by ``M[n]``, and SiLU
+makes the next inputs of that, with ``slopes[n]``: its derivatives there, as many as will be used. A dot marks a
+derivative along given directions.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+
+from .silu import silu
 
 Layers = list[Tensor]
-_silu_backward = torch.ops.aten.silu_backward
 
 
 def matrices(flat: Tensor, widths: list[int]) -> Layers:
@@ -22,44 +23,46 @@ def matrices(flat: Tensor, widths: list[int]) -> Layers:
     return [piece.view(shape) for piece, shape in zip(flat.split([a * b for a, b in shapes]), shapes, strict=True)]
 
 
-def forward(x: Tensor, M: Layers, out: Tensor) -> tuple[Layers, Layers]:
-    """Write what the network makes of ``x``, and return inputs and sums of its layers."""
-    inputs, sums = [x], []
+def forward(x: Tensor, M: Layers, out: Tensor, derivatives: int = 0) -> tuple[Layers, list[Layers]]:
+    """Write what the network makes of ``x``, and return inputs and slopes of its layers."""
+    inputs, slopes = [x], []
     for matrix in M[:-1]:
-        sums.append(inputs[-1] @ matrix)
-        inputs.append(silu(sums[-1]))
+        value, *slope = silu(inputs[-1] @ matrix, derivatives)
+        inputs.append(value)
+        slopes.append(slope)
     torch.mm(inputs[-1], M[-1], out=out)
-    return inputs, sums
+    return inputs, slopes
 
 
-def backward(inputs: Layers, sums: Layers, M: Layers, d: Tensor, dM: Layers, out: Tensor) -> Tensor:
+def backward(inputs: Layers, slopes: list[Layers], M: Layers, d: Tensor, dM: Layers, out: Tensor) -> Tensor:
     """Write the derivative in the first inputs, where the output has ``d``, and add to ``dM`` unless it is empty."""
     for n in reversed(range(len(M))):
         if dM:
             dM[n].addmm_(inputs[n].T, d)
         if n == 0:
             return torch.mm(d, M[0].T, out=out)
-        d = _silu_backward(d @ M[n].T, sums[n - 1])
+        d = (d @ M[n].T).mul_(slopes[n - 1][0])
     raise AssertionError
 
 
 def tangent(
-    inputs: Layers, sums: Layers, M: Layers, x_dot: Tensor, M_dot: Layers, out: Tensor
+    inputs: Layers, slopes: list[Layers], M: Layers, x_dot: Tensor, M_dot: Layers, out: Tensor
 ) -> tuple[Layers, Layers]:
     """Write the derivative of the output along directions (none of the matrices' if empty); return dotted layers."""
-    inputs_dot, sums_dot = [x_dot], []
+    inputs_dot, slopes_dot = [x_dot], []
     for n in range(len(M)):
         product = torch.mm(inputs_dot[n], M[n], **({"out": out} if n == len(M) - 1 else {}))
         if M_dot:
             product.addmm_(inputs[n], M_dot[n])
         if n < len(M) - 1:
-            sums_dot.append(product)
-            inputs_dot.append(_silu_backward(product, sums[n]))
-    return inputs_dot, sums_dot
+            first, second = slopes[n]
+            inputs_dot.append(first * product)
+            slopes_dot.append(product.mul_(second))
+    return inputs_dot, slopes_dot
 
 
 def backward_of_tangent(
-    layers: tuple[Layers, Layers],
+    layers: tuple[Layers, list[Layers]],
     dotted: tuple[Layers, Layers],
     M: Layers,
     M_dot: Layers,
@@ -69,7 +72,7 @@ def backward_of_tangent(
     out: Tensor,
 ) -> Tensor:
     """Do what :func:`backward` does where the derivative along directions has ``d_dot`` beside."""
-    (inputs, sums), (inputs_dot, sums_dot) = layers, dotted
+    (inputs, slopes), (inputs_dot, slopes_dot) = layers, dotted
     for n in reversed(range(len(M))):
         dM[n].addmm_(inputs[n].T, d).addmm_(inputs_dot[n].T, d_dot)
         product = torch.mm(d, M[n].T, **({"out": out} if n == 0 else {}))
@@ -78,8 +81,6 @@ def backward_of_tangent(
         if n == 0:
             return product
         product_dot = d_dot @ M[n].T
-        s = sums[n - 1].sigmoid()
-        curvature = s * (1 - s) * (2 + sums[n - 1] * (1 - 2 * s))  # second derivative of SiLU
-        d = _silu_backward(product, sums[n - 1]).add_(curvature.mul_(sums_dot[n - 1]).mul_(product_dot))
-        d_dot = _silu_backward(product_dot, sums[n - 1])
+        d = product.mul_(slopes[n - 1][0]).addcmul_(slopes_dot[n - 1], product_dot)
+        d_dot = product_dot.mul_(slopes[n - 1][0])
     raise AssertionError

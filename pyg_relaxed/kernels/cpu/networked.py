@@ -74,7 +74,7 @@ def networked_backward(
     dM = M.new_zeros(len(M) if want_M else 0)
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths) if want_M else []
     for part, (w, dw) in _parts(split, widths[-1], t.dtype, 2):
-        made = layers.forward(part.take(t), matrices, w)
+        made = layers.forward(part.take(t), matrices, w, derivatives=1)
         sums.senders_of_part(dx, split, part.edges, g=g, sh=sh, w=w)
         sums.edges(split, part.rows, x=x, sh=sh, w=w, g=g, dsh=dsh, dw=dw)
         part.put(dt, layers.backward(*made, matrices, dw, dmatrices, part.target(dt)))
@@ -109,7 +109,7 @@ def networked_double_backward(
     matrices, dmatrices = layers.matrices(M, widths), layers.matrices(dM, widths)
     vmatrices = layers.matrices(vM.contiguous(), widths) if vM.numel() else []
     for part, (w, vw, dw, dvw) in _parts(split, widths[-1], t.dtype, 4):
-        made = layers.forward(part.take(t), matrices, w)
+        made = layers.forward(part.take(t), matrices, w, derivatives=2)
         dotted = layers.tangent(*made, matrices, part.take(vt), vmatrices, vw)
         sums.receivers(dg, split, part.rows, x=(vx, x, x), sh=(sh, vsh, sh), w=(w, w, vw))
         sums.senders_of_part(dx, split, part.edges, g=g, sh=(vsh, sh), w=(w, vw))
