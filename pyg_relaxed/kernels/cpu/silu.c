@@ -29,7 +29,8 @@ typedef uint64_t integer;
 static inline real exponential(real y) {
     const real rounder = (real)1.5 * ((integer)1 << MANTISSA); /* a sum with it ends in the nearest integer */
     const real shifted = y * (real)1.4426950408889634 + rounder, n = shifted - rounder;
-    const real r = (y - n * (real)0.693145751953125) - n * (real)1.4286068203094172e-06; /* n times the first is exact */
+    /* log(2) in two parts: the first times n is exact. */
+    const real r = (y - n * (real)0.693145751953125) - n * (real)1.4286068203094172e-06;
     double coefficient = 1.0 / LAST;
     real p = coefficient;
     for (int k = DEGREE; k > 0; k--) coefficient *= k, p = (real)coefficient + p * r;
