@@ -88,6 +88,7 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--batch-size", type=int, default=16, help="structures at a time (default: %(default)s)")
+    command.add_argument("--label", metavar="LABEL=NAME", action="append", default=[], help="such as energy=dft_energy")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_eval)
 
@@ -161,7 +162,9 @@ def _eval(options: argparse.Namespace) -> int:
     from .train.losses import unit
 
     model = load_trained(options.model)
-    dataset = AtomsDataset(options.source, model.cutoff, dtype=next(model.parameters()).dtype)
+    label_names = {label: name for label, _, name in (text.partition("=") for text in options.label)}
+    dtype = next(model.parameters()).dtype
+    dataset = AtomsDataset(options.source, model.cutoff, label_names=label_names, dtype=dtype)
     found = evaluate(model, dataset, batch_size=options.batch_size)
     if options.json:
         print(json.dumps({name: mean | {"unit": unit(name)[0]} for name, mean in found.items()}, ensure_ascii=False))

@@ -15,6 +15,7 @@ from safetensors.torch import save as serialize
 
 from .compat import default_dtype, e3nn, o3
 from .data.frame import check_frame
+from .files import replacing
 from .models import RelaxedDistortion, RelaxedE3NN, RelaxedPotential, RelaxedTensor
 
 SCHEMA = 2  # 1 had the constants of e3nn's gate among the tensors
@@ -51,9 +52,6 @@ def save(
     if MODELS.get(name) is not type(model):
         raise TypeError(f"cannot save a {name}: model files hold {', '.join(MODELS)}; save its state_dict() instead")
     check_frame(frame)
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     header: dict[str, Any] = {
         "schema": SCHEMA,
@@ -68,13 +66,9 @@ def save(
     }
     header = json.loads(json.dumps(header))  # as it will be read: keys become strings
     header["sha256"] = _hash(header, tensors)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        metadata = {"pyg_relaxed": json.dumps(header, ensure_ascii=False)}
-        temporary.write_bytes(serialize(tensors, metadata))  # save_file would hide it from all other users
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {"pyg_relaxed": json.dumps(header, ensure_ascii=False)}
+    with replacing(path) as new:
+        new.write_bytes(serialize(tensors, metadata))  # save_file would hide it from all other users
 
 
 def load(path: str | Path) -> torch.nn.Module:

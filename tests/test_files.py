@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import pyg_relaxed as pr
 from pyg_relaxed import io
+from pyg_relaxed.files import replacing
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -41,6 +42,26 @@ def test_files_of_every_release_are_read(path):
     expected = json.loads(path.with_suffix(".json").read_text())
     for name, value in pr.load(path)(crystal()).items():
         torch.testing.assert_close(value, torch.tensor(expected[name], dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def interrupted():
+        with replacing(path) as new:
+            new.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "old")]
+    with replacing(path) as first, replacing(path) as second:  # two processes at once
+        first.write_text("first")
+        second.write_text("second")
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("file", "first")]
+    with pytest.raises(FileNotFoundError, match="create it first"), replacing(tmp_path / "no" / "file"):
+        pass
 
 
 def test_there_are_golden_files():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,12 @@ _GEOMETRY = ("numbers", "positions")
 
 
 def from_ase(
-    atoms: Atoms, cutoff: float = 5.0, dtype: torch.dtype | None = None, frame: str | None = None, extras: bool = True
+    atoms: Atoms,
+    cutoff: float = 5.0,
+    dtype: torch.dtype | None = None,
+    frame: str | None = None,
+    extras: bool = True,
+    label_names: Mapping[str, str] | None = None,
 ) -> AtomicData:
     """Build the graph of an ``Atoms``, with its labels and all else it holds; ``atoms`` is not changed.
 
@@ -42,6 +48,8 @@ def from_ase(
             it ``"standard"`` if ASE's CIF reader left its ``info["spacegroup"]`` and the cell still lies as it puts
             them, else ``"cartesian"``.
         extras: Also carry ``site_*`` and ``info_*``. Without them graphs from different sources batch more easily.
+        label_names: Labels that stand elsewhere in ``info`` or ``arrays``, such as ``{"energy": "dft_energy"}``; they
+            are read from there alone.
 
     Raises:
         TypeError: If ``atoms`` is something else.
@@ -66,7 +74,7 @@ def from_ase(
         lost = [name for name in atoms.info if not isinstance(name, str)]
         warnings.warn(f"atoms.info keys {lost} are not text and are not carried: rename them", stacklevel=2)
     frame = _frame(atoms, info) if frame is None else frame
-    given: dict[str, Any] = _labels(atoms, info, arrays)
+    given: dict[str, Any] = _labels(atoms, info, arrays, label_names or {})
     given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
     for name in _INFO:
         value = np.asarray(info.get(name))
@@ -139,17 +147,19 @@ def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
     return "standard" if "spacegroup" in info and is_standard_cell(atoms.cell.array) else "cartesian"
 
 
-def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+def _labels(
+    atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: Mapping[str, str]
+) -> dict[str, Any]:
     """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
     results = results_of(atoms)
     labels = {}
     for name in TARGETS:
-        for found in (f"REF_{name}", name):
+        for found in (label_names[name],) if name in label_names else (f"REF_{name}", name):
             source = arrays if found in arrays and KEYS[name].level == "node" else info
             if found == name and name in results:
                 labels[name] = shaped(name, results[name], len(atoms))
             elif found in source:
-                labels[name] = shaped(found, source.pop(found), len(atoms))
+                labels[name] = shaped(name, source.pop(found), len(atoms), found)
             else:
                 continue
             break
@@ -170,13 +180,13 @@ def results_of(atoms: Atoms) -> dict[str, Any]:
     return results
 
 
-def shaped(name: str, value: Any, num_atoms: int) -> np.ndarray:
-    """Return a label in the shape of the table, without the leading 1.
+def shaped(name: str, value: Any, num_atoms: int, found: str = "") -> np.ndarray:
+    """Return a label, ``found`` under some name, in the shape of the table, without the leading 1.
 
     Raises:
         ValueError: If it is not numbers, or of another shape.
     """
-    key = KEYS[name.removeprefix("REF_")]
+    key, name = KEYS[name], found or name
     array = np.asarray(value)
     if array.dtype.kind not in "iuf":
         raise ValueError(f"'{name}' must be numbers (got {value!r}): correct it, or give it another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -30,6 +31,7 @@ def from_pymatgen(
     dtype: torch.dtype | None = None,
     frame: str | None = None,
     extras: bool = True,
+    label_names: Mapping[str, str] | None = None,
 ) -> AtomicData:
     """Build the graph of a structure or molecule, with all that its sites and it hold; it is not changed.
 
@@ -47,6 +49,8 @@ def from_pymatgen(
         frame: Where the axes come from: pass :func:`~pyg_relaxed.data.frame_of_file` of the file it was read from,
             since pymatgen keeps no trace of it. None reads ``properties["frame"]``, without it ``"cartesian"``.
         extras: Also carry ``site_*`` and ``info_*``.
+        label_names: Labels that stand elsewhere in the properties, such as ``{"energy": "dft_energy"}``; they are read
+            from there alone.
 
     Raises:
         ValueError: For disordered sites, dummy species, bad positions or cells.
@@ -67,7 +71,7 @@ def from_pymatgen(
         )
     lattice = getattr(structure, "lattice", None)
     given = _species(structure)
-    properties = dict(structure.properties)
+    properties = _relabelled(structure.properties, label_names or {})
     cell = np.zeros((3, 3)) if lattice is None else lattice.matrix
     if lattice is None:
         cell = np.asarray(properties.pop("cell", cell))
@@ -76,7 +80,7 @@ def from_pymatgen(
         given["charge"] = structure._charge  # None if it is no more than the sum of the oxidation states
         given["frac_coords"] = structure.frac_coords
         given["spin"] = properties.pop("spin") if isinstance(properties.get("spin"), int) else None
-    for name, values in structure.site_properties.items():
+    for name, values in _relabelled(structure.site_properties, label_names or {}).items():
         given.update(_site_property(name, values))
     for name, value in properties.items():
         if name in TARGETS and to_tensor(value, torch.float64) is not None:
@@ -179,6 +183,12 @@ def _species(structure: AnyStructure) -> dict[str, Any]:
     if any(site.label != site.species_string for site in structure):
         given["labels"] = [site.label for site in structure]
     return given
+
+
+def _relabelled(properties: Mapping[str, Any], label_names: Mapping[str, str]) -> dict[str, Any]:
+    """Return properties with labels under their own names, without what else stands there."""
+    labels = {found: name for name, found in label_names.items()}
+    return {labels.get(key, key): value for key, value in properties.items() if key in labels or key not in label_names}
 
 
 def _key_for(name: str, value: Any, level: str) -> str | None:

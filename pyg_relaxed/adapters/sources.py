@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -61,13 +61,18 @@ def open_source(source: str | Path | Sequence[Item] | Source) -> Source:
 
 
 def as_graph(
-    structure: Atoms | AnyStructure, cutoff: float, dtype: torch.dtype | None, frame: str | None, extras: bool
+    structure: Atoms | AnyStructure,
+    cutoff: float,
+    dtype: torch.dtype | None,
+    frame: str | None,
+    extras: bool,
+    label_names: Mapping[str, str] | None = None,
 ) -> AtomicData:
     """Return the graph of a structure, whichever library it is of."""
     from ase import Atoms
 
     convert: Any = from_ase if isinstance(structure, Atoms) else from_pymatgen
-    graph: AtomicData = convert(structure, cutoff, dtype, frame, extras)
+    graph: AtomicData = convert(structure, cutoff, dtype, frame, extras, label_names)
     return graph
 
 

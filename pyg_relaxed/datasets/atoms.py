@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,8 @@ class AtomsDataset(Dataset):
         labels (sequence of str, optional): The labels that graphs shall have, such as ``("energy", "forces")``, and no
             others: none found is an error. Structures that lack one get NaN, so that graphs batch.
             (default: :obj:`None`, all that some structure has)
+        label_names (dict, optional): Where labels stand in ``info`` and ``arrays`` or pymatgen's properties if not
+            under their own names, such as ``{"energy": "dft_energy"}``. (default: :obj:`None`)
         on_error (str, optional): What an entry does that cannot be read: ``"raise"`` an error that names it, or
             ``"skip"``, then a warning counts them at the end and :attr:`failures` lists them. What is no fault of the
             entry, such as a drive that is gone or no memory left, is raised always, and tried again the next time.
@@ -87,6 +89,7 @@ class AtomsDataset(Dataset):
         *,
         in_memory: bool = True,
         labels: Sequence[str] | None = None,
+        label_names: Mapping[str, str] | None = None,
         on_error: str = "raise",
         frame: str | None = None,
         dtype: torch.dtype | None = None,
@@ -105,15 +108,16 @@ class AtomsDataset(Dataset):
             raise ValueError("without 'root' graphs have no place but memory: give a folder, or in_memory=True")
         if isinstance(labels, str):
             raise ValueError(f"'labels' must be a list of names, such as ('{labels}',)")
-        for name in labels or ():
+        for name in (*(labels or ()), *(label_names or ())):
             if name not in TARGETS:
                 raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
         super().__init__(None, transform, pre_transform, pre_filter)
         self.cutoff = float(cutoff)
         self.labels = None if labels is None else tuple(labels)
+        self.label_names = dict(label_names or {})
         self.dtype = torch.get_default_dtype() if dtype is None else dtype
         opened = open_source(source)
-        work = _Work(opened, self.cutoff, self.dtype, frame, extras, pre_transform, pre_filter)
+        work = _Work(opened, self.cutoff, self.dtype, frame, extras, self.label_names, pre_transform, pre_filter)
         path = ":memory:" if root is None else _file(Path(root), work)
         self._store = GraphStore(path)
         with self._store.writing(anew=force_reload) as done:
@@ -181,10 +185,13 @@ class AtomsDataset(Dataset):
         for name in names:
             if counts.get(name, 0) == 0:
                 found = ", ".join(f"{label} ({n})" for label, n in counts.items()) or "none"
+                if name in self.label_names:
+                    read = f"'{self.label_names[name]}', as 'label_names' says,"
+                else:
+                    read = f"atoms.calc, from 'REF_{name}' or '{name}', or from where 'label_names' says,"
                 raise ValueError(
-                    f"0 of {len(self)} structures have '{name}'. Labels found: {found}. Labels are read from "
-                    f"atoms.calc, and from 'REF_{name}' or '{name}' in atoms.info and atoms.arrays or in pymatgen's "
-                    "properties"
+                    f"0 of {len(self)} structures have '{name}'. Labels found: {found}. It is read from {read} in "
+                    "atoms.info and atoms.arrays or in pymatgen's properties"
                 )
 
     def statistics(self) -> Statistics:
@@ -253,11 +260,12 @@ class _Work(torch.utils.data.Dataset):
         dtype: torch.dtype,
         frame: str | None,
         extras: bool,
+        label_names: dict[str, str],
         pre_transform: Callable[[Data], Data] | None,
         pre_filter: Callable[[Data], bool] | None,
     ) -> None:
         self.source = source
-        self.arguments = (cutoff, dtype, frame, extras)
+        self.arguments = (cutoff, dtype, frame, extras, label_names)
         self.pre_transform, self.pre_filter = pre_transform, pre_filter
 
     def __len__(self) -> int:
@@ -270,7 +278,7 @@ class _Work(torch.utils.data.Dataset):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 data: Data = as_graph(self.source[number], *self.arguments)
-            *_, extras = self.arguments
+            *_, extras, _ = self.arguments
             for name in () if extras else data.keys():
                 if name in KEYS and KEYS[name].role == "extra" and name not in OPTIONAL:
                     del data[name]

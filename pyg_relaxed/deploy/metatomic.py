@@ -25,6 +25,7 @@ with scriptable_torch():  # they compile as they are imported
         System,
     )
 
+from ..files import replacing
 from ..models import RelaxedPotential
 from .folded import FoldedPotential, fold
 from .header import describe
@@ -127,8 +128,6 @@ def export_metatomic(
     path = Path(path)
     if path.suffix != ".pt":
         raise ValueError(f"a model of metatomic ends in .pt (got '{path.name}')")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
     potential = fold(model, fields or {}).to("cpu")
     header = describe(model, fields)
     capabilities = ModelCapabilities(
@@ -145,11 +144,6 @@ def export_metatomic(
         extra={key: str(value) for key, value in header.items()},
     )
     interface = MetatomicPotential(potential, model.cutoff).eval()
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with scriptable_torch():
-            AtomisticModel(interface, metadata, capabilities).save(str(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new, scriptable_torch():
+        AtomisticModel(interface, metadata, capabilities).save(str(new))
     return path

@@ -30,6 +30,7 @@ class DataConfig(Section):
         train: Files or folders of structures with labels.
         validation: More of them, or the share of ``train`` that is held back.
         test: More of them, or a further share; evaluated once at the end.
+        label_names: Where labels stand if not under their own names, ``{energy: dft_energy, forces: dft_forces}``.
         split: What stays together when ``train`` is cut, see :meth:`~pyg_relaxed.datasets.AtomsDataset.split`.
         cache: Folder of processed graphs; without one they are made anew at each start.
         batch_size: Structures in a batch, for each device.
@@ -40,6 +41,7 @@ class DataConfig(Section):
     train: Source
     validation: float | Source = 0.1
     test: float | Source | None = None
+    label_names: dict[str, str] = {}
     split: Literal["random", "composition", "prototype"] = "random"
     cache: str | None = None
     batch_size: Count = 5

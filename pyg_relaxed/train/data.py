@@ -166,6 +166,7 @@ class Parts(LightningDataModule):
             config.model.cutoff,
             config.data.cache,
             labels=labels or None,
+            label_names=config.data.label_names,
             on_error=config.data.on_error,
             dtype=getattr(torch, config.trainer.dtype),
             extras=bool(extras),

@@ -15,6 +15,7 @@ from ..adapters import open_source, to_ase
 from ..adapters.sources import Source, as_graph
 from ..data import TARGETS, AtomicData
 from ..datasets import AtomsDataset
+from ..files import replacing
 from ..io import load, read_header
 from ..models import RelaxedPotential, RelaxedTensor
 from ..models.outputs import split_outputs
@@ -136,7 +137,8 @@ def _check_same(folder: Path, manifest: dict[str, Any]) -> None:
                 f"{folder} holds predictions of another model, structures or part_size: choose another folder"
             )
         return
-    _replace(path, json.dumps(manifest))
+    with replacing(path) as new:
+        new.write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def _write_part(network: torch.nn.Module, structures: Source, numbers: range, path: Path, batch_size: int) -> int:
@@ -154,10 +156,10 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
     for first in range(0, len(graphs), batch_size):
         predicted += _predicted(network, graphs[first : first + batch_size], parameter.device)
     if failed:
-        _replace(path.with_suffix(".failed.txt"), json.dumps(failed, ensure_ascii=False, indent=1))
-    temporary = path.with_suffix(".tmp")
-    write(temporary, predicted, format="extxyz")
-    temporary.replace(path)
+        with replacing(path.with_suffix(".failed.txt")) as new:
+            new.write_text(json.dumps(failed, ensure_ascii=False, indent=1), encoding="utf-8")
+    with replacing(path) as new:
+        write(new, predicted, format="extxyz")
     return len(predicted)
 
 
@@ -188,9 +190,3 @@ def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.devic
         atoms.info = {name: value for name, value in atoms.info.items() if not (isinstance(value, str) and not value)}
         found.append(atoms)
     return found
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -220,6 +220,22 @@ def test_labels_by_priority():
     assert to_ase(data).get_potential_energy() == 3.0
 
 
+def test_labels_under_other_names_are_read_from_there_alone():
+    atoms = molecule("H2O")
+    atoms.info |= {"dft_energy": 1.0, "REF_energy": 2.0, "energy": 3.0}
+    atoms.arrays["dft_forces"] = np.ones((3, 3))
+    atoms.calc = SinglePointCalculator(atoms, energy=4.0, dipole=np.ones(3))
+    data = from_ase(atoms, label_names={"energy": "dft_energy", "forces": "dft_forces"})
+    assert data.energy.tolist() == [1.0]
+    assert data.forces.tolist() == np.ones((3, 3)).tolist()
+    assert data.dipole.tolist() == [[1.0, 1.0, 1.0]]
+    assert data.info_energy.tolist() == [3.0]
+    assert "energy" not in from_ase(atoms, label_names={"energy": "pbe_energy"})
+    atoms.arrays["dft_forces"] = np.ones((3, 2))
+    with pytest.raises(ValueError, match="'dft_forces' must have shape"):
+        from_ase(atoms, label_names={"forces": "dft_forces"})
+
+
 def test_no_labels():
     data = from_ase(molecule("H2O"))
     assert "energy" not in data

@@ -12,6 +12,7 @@ from ase.constraints import FixAtoms
 from ase.db import connect
 from crystals import CUTOFF, assert_equal, dataset, labelled, write_extxyz
 from pymatgen.core import Molecule, Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from torch_geometric.loader import DataLoader
 
 from pyg_relaxed import from_ase, structures
@@ -211,6 +212,44 @@ def test_labels_asked_for_must_be_there():
         dataset(labelled(), labels=["energy", "dipole"])
     with pytest.raises(ValueError, match="'enrgy' is no label"):
         dataset(labelled(), labels=["enrgy"])
+
+
+def renamed(atoms):
+    atoms = atoms.copy()
+    atoms.info["dft_energy"], atoms.arrays["dft_forces"] = -1.0, np.ones((len(atoms), 3))
+    return atoms
+
+
+def write_renamed_db(path):
+    with connect(path / "all.db", append=False) as db:
+        db.write(bulk("Cu"), key_value_pairs={"dft_energy": -1.0}, data={"dft_forces": np.ones((1, 3))})
+    return path / "all.db"
+
+
+def write_renamed_extxyz(path):
+    ase.io.write(path / "all.extxyz", renamed(bulk("Cu")))
+    return path / "all.extxyz"
+
+
+def of_pymatgen(path):
+    copper = AseAtomsAdaptor.get_structure(bulk("Cu"))
+    copper.properties |= {"dft_energy": -1.0, "energy": 5.0}
+    copper.add_site_property("dft_forces", np.ones((1, 3)))
+    return [copper]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: [renamed(bulk("Cu"))], write_renamed_extxyz, write_renamed_db, of_pymatgen]
+)
+def test_labels_may_have_other_names(make, tmp_path):
+    names = {"energy": "dft_energy", "forces": "dft_forces"}
+    found = dataset(make(tmp_path), tmp_path / "cache", labels=["energy", "forces"], label_names=names)
+    assert found[0].energy.tolist() == [-1.0]
+    assert found[0].forces.tolist() == [[1.0, 1.0, 1.0]]
+    with pytest.raises(ValueError, match="It is read from 'pbe_energy', as 'label_names' says"):
+        dataset(make(tmp_path), tmp_path / "cache", labels=["energy"], label_names={"energy": "pbe_energy"})
+    with pytest.raises(ValueError, match="'enrgy' is no label"):
+        dataset(make(tmp_path), label_names={"enrgy": "dft_energy"})
 
 
 def test_labels_that_some_lack_are_nan_and_batch():

@@ -234,6 +234,8 @@ def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
             torch.testing.assert_close(found.energy, model(graph)["energy"], rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="another model, structures or part_size"):
         predict(path, structures, whole, part_size=5)
+    assert main(["eval", str(path), str(structures), "--label", "energy=other_energy"]) == 0
+    assert "energy " not in capsys.readouterr().out
     assert main(["eval", str(path), str(structures), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["forces"]["unit"] == "meV/Å"
     assert main(["info", str(path)]) == 0
