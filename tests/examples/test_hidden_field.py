@@ -136,7 +136,7 @@ def test_irreps_that_nothing_asks_for_are_switched_off(relaxed):
 @pytest.mark.slow
 def test_ions_show_the_vector(tmp_path):
     ase.io.write(tmp_path / "ions.extxyz", frames(400, "H2O", "NH3", charge=1.0))
-    model, held_out = example.learn(tmp_path / "ions.extxyz", "vector", iterations=100)
+    model, held_out = example.learn(tmp_path / "ions.extxyz", "vector", iterations=250)
     finding = example.find(model, held_out)
     assert finding.is_broken
     assert example.angle(finding.field, FIELD) < 1
