@@ -132,6 +132,18 @@ def check_number(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
 
 
+def as_device(device: str | torch.device | None) -> torch.device:
+    """Return a device that there is; None is the CPU.
+
+    Raises:
+        ValueError: If it cannot be had.
+    """
+    try:
+        return torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError) as error:  # of a word that is none, of a torch without it
+        raise ValueError(f"there is no device '{device}' here: {str(error).splitlines()[0]}") from None
+
+
 def check_network(inputs: Tensor, matrices: Sequence[Tensor], num_edges: int, weight_numel: int) -> None:
     """Raise unless matrices lead from inputs ``[num_edges, K]`` to ``weight_numel`` outputs.
 

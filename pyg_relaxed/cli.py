@@ -162,9 +162,10 @@ def _eval(options: argparse.Namespace) -> int:
     from .train.losses import unit
 
     model = load_trained(options.model)
-    label_names = {label: name for label, _, name in (text.partition("=") for text in options.label)}
+    label_names = _pairs("--label", options.label, "energy=dft_energy")
     dtype = next(model.parameters()).dtype
     dataset = AtomsDataset(options.source, model.cutoff, label_names=label_names, dtype=dtype)
+    dataset.check_labels(*label_names)
     found = evaluate(model, dataset, batch_size=options.batch_size)
     if options.json:
         print(json.dumps({name: mean | {"unit": unit(name)[0]} for name, mean in found.items()}, ensure_ascii=False))
@@ -178,8 +179,6 @@ def _eval(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from .train import predict
 
-    if not 0 <= options.rank < options.processes:
-        raise ValueError(f"--rank must be 0 to {options.processes - 1} (got {options.rank})")
     written = predict(
         options.model,
         options.source,
@@ -199,15 +198,20 @@ def _relax(options: argparse.Namespace) -> int:
     import ase.units
 
     from .adapters import open_source
+    from .adapters.ase import for_extxyz
     from .calculators import relax
+    from .checks import as_device
     from .io import load, read_header
 
     if options.out.exists():
         raise ValueError(f"{options.out} is there already: choose another name")
+    if not options.out.parent.is_dir():
+        raise ValueError(f"no directory {options.out.parent} to write {options.out.name} to: create it first")
     if (kind := read_header(options.model)["class"]) != "RelaxedPotential":
         raise ValueError(f"{options.model} holds a {kind}: only a RelaxedPotential has forces")
     source, model = open_source(options.source), load(options.model)
-    settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps", "device")}
+    settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps")}
+    settings["device"] = as_device(options.device)
     settings["pressure"] = options.pressure * ase.units.GPa
     counts = {"converged": 0, "not converged": 0, "failed": 0}
     for found in relax(model, source, on_error="report", **settings):  # type: ignore[arg-type]
@@ -217,8 +221,9 @@ def _relax(options: argparse.Namespace) -> int:
             continue
         counts["converged" if found.converged else "not converged"] += 1
         found.atoms.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
-        ase.io.write(options.out, found.atoms, format="extxyz", append=True)
-    print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {options.out}")
+        ase.io.write(options.out, for_extxyz(found.atoms), format="extxyz", append=True)
+    written = options.out if options.out.exists() else "nothing is written"
+    print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {written}")
     return 0 if counts["converged"] == len(source) else 1
 
 
@@ -237,8 +242,9 @@ def _info(options: argparse.Namespace) -> int:
         return 0
     print(f"{header['class']}, {header['weights']:,} weights, {header['dtype']}, axes {header['frame']}")
     print(f"theta leaves {header['group']}" if header["group"] != "∞∞m" else "strict: theta breaks no symmetry")
-    if "symmetry" in header["provenance"]:
-        print(header["provenance"]["symmetry"]["verdict"])
+    symmetry = header["provenance"].get("symmetry")
+    if isinstance(symmetry, dict) and "verdict" in symmetry:
+        print(symmetry["verdict"])
     for section in ("config", "theta", "provenance", "versions", "units"):
         print(f"\n{section}")
         for name, value in header[section].items():
@@ -255,7 +261,8 @@ def _export(options: argparse.Namespace) -> int:
     model = load(options.model)
     if options.dtype is not None:
         model = model.to(getattr(torch, options.dtype))
-    fields = {name: _numbers(name, values) for name, _, values in (field.partition("=") for field in options.field)}
+    pairs = _pairs("--field", options.field, "electric_field=0,0,0.1")
+    fields = {name: _numbers(name, values) for name, values in pairs.items()}
     if options.to == "metatomic" and options.kernels is not None:
         raise ValueError("--kernels is for --to aoti: a file of metatomic holds operations of torch alone")
     try:
@@ -268,6 +275,16 @@ def _export(options: argparse.Namespace) -> int:
         raise ValueError(str(error)) from None
     print(f"{written} written")
     return 0
+
+
+def _pairs(option: str, texts: Sequence[str], example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if not (name and value) or name in found:
+            raise ValueError(f"{option} {text}: give each name once, and what it is, such as {example}")
+        found[name] = value
+    return found
 
 
 def _numbers(name: str, values: str) -> list[float]:

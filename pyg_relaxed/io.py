@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model file at {path}" + (": it is a folder" if Path(path).is_dir() else ""))
-    if zipfile.is_zipfile(path):
+    with open(path, "rb") as file:
+        is_archive = file.read(4) == b"PK\x03\x04"
+    if is_archive:
         raise ValueError(f"{path}: an archive, maybe an exported model (see pyg_relaxed.deploy): only model files here")
     try:
         with safe_open(path, framework="pt") as file:

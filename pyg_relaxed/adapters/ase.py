@@ -48,8 +48,8 @@ def from_ase(
             it ``"standard"`` if ASE's CIF reader left its ``info["spacegroup"]`` and the cell still lies as it puts
             them, else ``"cartesian"``.
         extras: Also carry ``site_*`` and ``info_*``. Without them graphs from different sources batch more easily.
-        label_names: Labels that stand elsewhere in ``info`` or ``arrays``, such as ``{"energy": "dft_energy"}``; they
-            are read from there alone.
+        label_names: Labels that have other names in ``info``, ``arrays`` or the results, such as ``{"energy":
+            "dft_energy"}``; they are read from there alone.
 
     Raises:
         TypeError: If ``atoms`` is something else.
@@ -74,6 +74,7 @@ def from_ase(
         lost = [name for name in atoms.info if not isinstance(name, str)]
         warnings.warn(f"atoms.info keys {lost} are not text and are not carried: rename them", stacklevel=2)
     frame = _frame(atoms, info) if frame is None else frame
+    check_label_names(label_names)
     given: dict[str, Any] = _labels(atoms, info, arrays, label_names or {})
     given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
     for name in _INFO:
@@ -141,6 +142,36 @@ def to_ase(data: Data) -> Atoms:
     return atoms
 
 
+def check_label_names(label_names: Mapping[str, str] | None) -> None:
+    """Raise unless each is a label that has a name of its own.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    for name in label_names or ():
+        if name not in TARGETS:
+            raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
+    names = list((label_names or {}).values())
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"'{twice[0]}' cannot be two labels at once ('label_names' {dict(label_names or {})})")
+
+
+def for_extxyz(atoms: Atoms) -> Atoms:
+    """Return a structure with its results that ASE writes to extxyz and reads back as it is.
+
+    ASE refuses entries by the name of a result, and an empty text swallows the entry after it.
+    """
+    results = getattr(atoms.calc, "results", {})
+    found = atoms.copy()
+    found.calc = atoms.calc
+    for name, value in atoms.info.items():
+        if name in results or (isinstance(value, str) and not value):
+            del found.info[name]
+    for name in set(results).intersection(atoms.arrays):
+        del found.arrays[name]
+    return found
+
+
 def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
     if info.get("frame") in FRAMES:
         return str(info.pop("frame"))
@@ -156,8 +187,8 @@ def _labels(
     for name in TARGETS:
         for found in (label_names[name],) if name in label_names else (f"REF_{name}", name):
             source = arrays if found in arrays and KEYS[name].level == "node" else info
-            if found == name and name in results:
-                labels[name] = shaped(name, results[name], len(atoms))
+            if found in results and not (found == f"REF_{name}" or (name in label_names and found in source)):
+                labels[name] = shaped(name, results[found], len(atoms), found)  # ASE's readers put what they know there
             elif found in source:
                 labels[name] = shaped(name, source.pop(found), len(atoms), found)
             else:

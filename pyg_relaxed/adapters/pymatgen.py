@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, build_graph, decode, to_tensor
-from .ase import shaped
+from .ase import check_label_names, shaped
 
 if TYPE_CHECKING:
     from pymatgen.core import IMolecule, IStructure, Molecule, Structure
@@ -69,9 +69,11 @@ def from_pymatgen(
             f"'structure' must be a pymatgen Structure or Molecule (got {type(structure).__name__}): from_ase takes "
             "ase.Atoms, adapters.read_structure a file"
         )
+    check_label_names(label_names)
+    named = dict(label_names or {})
     lattice = getattr(structure, "lattice", None)
     given = _species(structure)
-    properties = _relabelled(structure.properties, label_names or {})
+    properties = _relabelled(structure.properties, named)
     cell = np.zeros((3, 3)) if lattice is None else lattice.matrix
     if lattice is None:
         cell = np.asarray(properties.pop("cell", cell))
@@ -80,11 +82,13 @@ def from_pymatgen(
         given["charge"] = structure._charge  # None if it is no more than the sum of the oxidation states
         given["frac_coords"] = structure.frac_coords
         given["spin"] = properties.pop("spin") if isinstance(properties.get("spin"), int) else None
-    for name, values in _relabelled(structure.site_properties, label_names or {}).items():
+    for name, values in _relabelled(structure.site_properties, named).items():
+        if name in named:
+            values = shaped(name, values, len(structure), named[name])
         given.update(_site_property(name, values))
     for name, value in properties.items():
-        if name in TARGETS and to_tensor(value, torch.float64) is not None:
-            given[name] = shaped(name, value, len(structure))
+        if name in named or (name in TARGETS and to_tensor(value, torch.float64) is not None):
+            given[name] = shaped(name, value, len(structure), named.get(name, name))
         else:
             given[_key_for(name, value, "graph") or INFO_PREFIX + name] = value
     if frame is None:

@@ -12,6 +12,7 @@ import torch
 from ase import Atoms
 
 from ..adapters import Source, as_atoms, open_source
+from ..adapters.files import is_transient
 from ..data import AtomicData, neighbour_list
 from ..models import RelaxedPotential
 from .potentials import Potentials, with_results
@@ -166,6 +167,8 @@ def read_each(
             atoms = as_atoms(structures[item] if isinstance(structures, Source) else item).copy()
             made = make(index, atoms)
         except Exception as error:  # parsers raise anything
+            if is_transient(error):
+                raise
             yield failed(index, atoms, error, on_error), None
         else:
             yield Evaluation(index, atoms), made

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch_geometric.data import Data, Dataset
 
+from ..adapters.ase import check_label_names
 from ..adapters.described import described
 from ..adapters.files import is_transient
 from ..adapters.sources import Source, as_graph, open_source
@@ -108,13 +109,14 @@ class AtomsDataset(Dataset):
             raise ValueError("without 'root' graphs have no place but memory: give a folder, or in_memory=True")
         if isinstance(labels, str):
             raise ValueError(f"'labels' must be a list of names, such as ('{labels}',)")
-        for name in (*(labels or ()), *(label_names or ())):
+        check_label_names(label_names)
+        for name in labels or ():
             if name not in TARGETS:
                 raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
         super().__init__(None, transform, pre_transform, pre_filter)
         self.cutoff = float(cutoff)
         self.labels = None if labels is None else tuple(labels)
-        self.label_names = dict(label_names or {})
+        self.label_names = dict(sorted((label_names or {}).items()))
         self.dtype = torch.get_default_dtype() if dtype is None else dtype
         opened = open_source(source)
         work = _Work(opened, self.cutoff, self.dtype, frame, extras, self.label_names, pre_transform, pre_filter)

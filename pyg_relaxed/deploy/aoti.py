@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch_geometric.data import Batch, Data
 
 from ..checks import check_dtype_device, check_reach, check_species
+from ..compat import o3
 from ..data import cell_volume
 from ..kernels.cpu import CompilerError
 from ..models import RelaxedPotential
@@ -26,6 +27,7 @@ from .folded import FoldedPotential, fold
 from .header import describe
 
 KEY = "pyg_relaxed"  # of the metadata
+MOST = 2**31 - 1  # atoms and edges; without a bound kernels on a GPU would count by the size of the example
 INPUTS = ("z", "pos", "cell", "edge_index", "edge_cell_shift")
 OUTPUTS = ("energy", "energies", "forces", "stress")
 
@@ -82,7 +84,8 @@ def export_aoti(
     It takes the tensors of one structure in the order of ``INPUTS``, as :class:`Derivatives` describes them, then the
     fields of the model, and returns ``OUTPUTS`` as a list. Floating-point numbers are of the dtype of the model, but
     energies of float64; integers of int64. It checks nothing: elements must be among the ``species`` of the metadata,
-    edges all those within the ``cutoff``.
+    edges all those within the ``cutoff``. It knows no charge: the work of an electric field on the total charge of a
+    molecule, and the force that all its atoms share, are added by :class:`Package`, which other programs do not have.
 
     Args:
         model: The potential. It is compiled for the device it is on.
@@ -120,7 +123,7 @@ def export_aoti(
     arguments = (*_example(potential.species, like), *(like.new_ones(dim) for dim in dims.values()))
     # The derivative becomes a part of the graph here: torch.export takes no calls of autograd.
     graph = make_fx(Derivatives(potential, dims), tracing_mode="symbolic", _allow_non_fake_inputs=True)(*arguments)
-    atoms, edges = Dim("atoms", min=0), Dim("edges", min=0)
+    atoms, edges = Dim("atoms", min=0, max=MOST), Dim("edges", min=0, max=MOST)
     shapes = ({0: atoms}, {0: atoms}, {}, {1: edges}, {0: edges}, *({} for _ in dims))
     program = torch.export.export(graph, arguments, dynamic_shapes=shapes, strict=False)
     header = describe(model, fields) | {"kernels": kernels, "inputs": [*INPUTS, *dims], "device": str(like.device)}
@@ -146,7 +149,8 @@ class Package:
 
     Shapes:
         - **input:** one graph, as :class:`~pyg_relaxed.models.RelaxedPotential` takes it
-        - **output:** what that returns, but for charges and the dipoles that follow from them
+        - **output:** what that returns, but for charges and the dipoles that follow from them; of fields that are part
+          of the package no derivatives
 
     Raises:
         ValueError: For a batch, an element that the model does not know, edges that end before its cutoff, or a field
@@ -166,17 +170,22 @@ class Package:
             raise ValueError(f"a package takes one graph at a time (got a batch of {data.num_graphs})")
         check_species(data.z, self._species.to(data.z.device))
         check_reach(data.get("cutoff"), self.header["cutoff"])
-        check_dtype_device("pos", data.pos, self._like)
+        for name in ("pos", "cell"):
+            if name in data:
+                check_dtype_device(name, data[name], self._like)
         cell, shift = data.get("cell"), data.get("edge_cell_shift")
         pbc = data.get("pbc")
         is_open = not pbc.any() if pbc is not None else shift is None
         cell = data.pos.new_zeros(3, 3) if cell is None or is_open else cell.view(3, 3)
-        shift = data.edge_index.new_zeros(data.edge_index.shape[1], 3) if shift is None else shift.long()
-        fields = [_field(data, name) for name in self.header["inputs"][len(INPUTS) :]]
-        found = self.run(data.z, data.pos, cell, data.edge_index.contiguous(), shift, *fields)
+        shift = data.edge_index.new_zeros(data.edge_index.shape[1], 3) if shift is None else shift
+        fields = {name: self._field(data, name) for name in self.header["inputs"][len(INPUTS) :]}
+        inputs = (data.z.long(), data.pos, cell, data.edge_index.long(), shift.long(), *fields.values())
+        found = self.run(*(value.contiguous() for value in inputs))  # it looks at no strides
         out = dict(zip(self.header["outputs"], found, strict=True))
+        if is_open:
+            self._push(data, fields, out)
         moment, stress = out.pop("moment", None), out.pop("stress")
-        has_volume = not stress.isnan().all()
+        has_volume = bool(cell_volume(cell) > 0)
         if has_volume:
             out["stress"] = stress[None]
         if moment is not None and is_open:
@@ -184,6 +193,34 @@ class Package:
         if moment is not None and has_volume:
             out["polarization"] = moment[None] / torch.linalg.det(cell).abs()
         return out
+
+    def _field(self, data: Data, name: str) -> Tensor:
+        """Return what comes with the graph of a field; of learned ones that may be nothing."""
+        field: Tensor | None = data.get(name)
+        dim = o3.Irreps(self.header["fields"][name]).dim
+        if field is None and name in self.header.get("learned_fields", {}):
+            return data.pos.new_zeros(dim)
+        if field is None:
+            raise ValueError(f"the graph needs '{name}': zeros where there is none")
+        if field.numel() != dim:
+            raise ValueError(f"'{name}' has {dim} components (got {tuple(field.shape)})")
+        return field.flatten().to(data.pos)
+
+    def _push(self, data: Data, fields: Mapping[str, Tensor], out: dict[str, Tensor]) -> None:
+        """Add what an electric field does to the charge of a molecule, as :class:`RelaxedPotential` does."""
+        charge = data.get("charge")
+        if charge is None or ELECTRIC not in self.header["fields"]:
+            return
+        given = fields.get(ELECTRIC, data.pos.new_tensor(self.header["given_fields"].get(ELECTRIC, [0.0] * 3)))
+        learned = data.pos.new_tensor(self.header.get("learned_fields", {}).get(ELECTRIC, [0.0] * 3))
+        share = charge.to(data.pos).view(()) / len(data.pos)
+        push = share * (given + learned).expand_as(data.pos)
+        work = (push * data.pos).sum(dim=1)
+        out["energies"] = out["energies"] - work
+        out["energy"] = out["energy"] - work.double().sum()
+        out["forces"] = out["forces"] + push
+        if "moment" in out:
+            out["moment"] = out["moment"] + share * data.pos.sum(dim=0)
 
     def __repr__(self) -> str:
         species, cutoff = self.header["species"], self.header["cutoff"]
@@ -210,13 +247,6 @@ def load_aoti(path: str | Path) -> Package:
     if KEY not in metadata:
         raise ValueError(f"{path}: a package, but not written by pyg-relaxed")
     return Package(run, json.loads(metadata[KEY]))
-
-
-def _field(data: Data, name: str) -> Tensor:
-    field: Tensor | None = data.get(name)
-    if field is None:
-        raise ValueError(f"the graph needs '{name}': zeros where there is none")
-    return field.flatten().to(data.pos.dtype)
 
 
 def _example(species: Tensor, like: Tensor) -> tuple[Tensor, ...]:

@@ -271,7 +271,7 @@ class Repulsion(torch.nn.Module):
         Z, powers, radii = pairs.charges, pairs.charges**0.23, pairs.radii
         self.num_species = len(Z)
         self.register_buffer("strength", 0.5 * COULOMB * torch.outer(Z, Z).flatten())
-        self.register_buffer("reach", (radii[:, None] + radii).flatten())
+        self.register_buffer("reach", (radii[:, None] + radii).clamp(max=pairs.cutoff).flatten())
         screening = 0.8854 * BOHR / (powers[:, None] + powers).flatten()
         self.register_buffer("decays", pairs.decays / screening[:, None])
         self.register_buffer("amplitudes", pairs.amplitudes.clone())
@@ -343,6 +343,8 @@ def fold(
 ) -> FoldedPotential:
     """Return a potential for inference that gives the same energies, of the same dtype, on the same device.
 
+    It knows no charge: the work of an electric field on that of a whole molecule is not among its energies.
+
     Matrices are multiplied in float64 whatever the dtype is. Tables of radial functions are not kept: the networks run.
 
     Args:
@@ -384,8 +386,10 @@ def _values(model: RelaxedPotential, fields: Mapping[str, Sequence[float]] | Non
     values = []
     for name, irreps in model.fields.items():
         values.append(torch.as_tensor(fields.get(name, torch.zeros(irreps.dim)), dtype=torch.float64).flatten())
-        if len(values[-1]) != irreps.dim:
-            raise ValueError(f"the field '{name}' in {irreps} has {irreps.dim} components (got {len(values[-1])})")
+        if len(values[-1]) != irreps.dim or not values[-1].isfinite().all():
+            raise ValueError(
+                f"the field '{name}' in {irreps} has {irreps.dim} finite components ({values[-1].tolist()})"
+            )
     return torch.cat([torch.zeros(0), *values])
 
 

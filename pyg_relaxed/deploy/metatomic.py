@@ -79,7 +79,7 @@ class MetatomicPotential(torch.nn.Module):
             first += len(system)
         z, vector, row = torch.cat(numbers), torch.cat(vectors), torch.cat(rows)
         edge_index = torch.stack([torch.cat(senders), torch.cat(receivers)])
-        energies = self.potential(z, edge_index, vector, vector.new_zeros([0])).to(vector.dtype)
+        energies = self.potential(z, edge_index, vector, vector.new_zeros([0]))  # in float64, until they are summed
         if selected_atoms is not None:
             begins = torch.cumsum(torch.bincount(row[:, 0], minlength=len(systems)), 0)
             begins = torch.cat([begins.new_zeros([1]), begins[:-1]])
@@ -92,7 +92,7 @@ class MetatomicPotential(torch.nn.Module):
             samples = Labels(["system"], torch.arange(len(systems), device=device, dtype=torch.int32).unsqueeze(1))
         none = torch.zeros([1, 1], dtype=torch.int32, device=device)
         components: List[Labels] = []
-        block = TensorBlock(energies.unsqueeze(1), samples, components, Labels(["energy"], none))
+        block = TensorBlock(energies.to(vector.dtype).unsqueeze(1), samples, components, Labels(["energy"], none))
         found["energy"] = TensorMap(Labels(["_"], none), [block])
         return found
 
@@ -103,7 +103,7 @@ def export_metatomic(
     """Write a potential to a ``.pt`` file of metatomic.
 
     Energies are of the dtype of the model, also where those of this package are of float64: train large shifts away, or
-    export in float64.
+    export in float64. Engines give no charge: the force of an electric field on a charged molecule is not in the file.
 
     Args:
         model: The potential.

@@ -12,7 +12,10 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from ..adapters import open_source, to_ase
+from ..adapters.ase import for_extxyz
+from ..adapters.files import is_transient
 from ..adapters.sources import Source, as_graph
+from ..checks import as_device, check_number
 from ..data import TARGETS, AtomicData
 from ..datasets import AtomsDataset
 from ..files import replacing
@@ -22,6 +25,7 @@ from ..models.outputs import split_outputs
 from .losses import Errors, residual
 
 MANIFEST = "predictions.manifest"  # no name of a structure
+UNDEFINED = ("stress", "polarization", "dipole")  # and then NaN: without a volume, or in a crystal
 
 
 def load_trained(path: str | Path) -> RelaxedPotential | RelaxedTensor:
@@ -61,20 +65,20 @@ def evaluate(
     """
     model.eval()
     device = next(model.parameters()).device
+    held: dict[str, None] = {}  # labels too that no structure of the first batch has
     for number, data in enumerate(dataset):
+        held |= dict.fromkeys(data.keys())
         try:
             model.check(data.to(device))  # type: ignore[operator]
         except ValueError as error:
             raise ValueError(f"{dataset.place(number)}: {error}") from None
-    errors: Errors | None = None
+    errors = Errors(names or list(dict.fromkeys([*TARGETS, *held])))
     for batch in DataLoader(dataset, batch_size=batch_size):
         batch = batch.to(device)
         out = model(batch)
-        if errors is None:
-            errors = Errors(names or [name for name in out if name in batch])
-        for name in errors.names:
+        for name in names or [name for name in out if name in batch]:
             errors.add(name, residual(name, out, batch))
-    found = {} if errors is None else errors.means()
+    found = errors.means()
     if not found:
         raise ValueError(f"none of {len(dataset)} structures has a label that the model gives: nothing to compare")
     return {name: {key: mean[key] for key in ("count", "mae", "rmse")} for name, mean in found.items()}
@@ -109,15 +113,19 @@ def predict(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the folder holds predictions of another model or other structures, or the model does not take
-            structures as they are.
+        ValueError: If the folder holds predictions of another model or other structures, the model does not take
+            structures as they are, or a number or the device cannot be.
     """
+    for name, number in (("batch_size", batch_size), ("part_size", part_size), ("num_processes", num_processes)):
+        check_number(name, number)
+    if not 0 <= rank < num_processes:
+        raise ValueError(f"'rank' must be 0 to {num_processes - 1} (got {rank})")
+    network = load_trained(model).to(as_device(device)).eval()
     structures = open_source(source)
     header = read_header(model)
     manifest = {"model": header["sha256"], "structures": structures.digest(), "part_size": part_size}
     folder = Path(out)
     _check_same(folder, manifest)
-    network = load_trained(model).to(device).eval()
     written = 0
     for first in range(rank * part_size, len(structures), num_processes * part_size):
         path = folder / f"part-{first // part_size:06d}.extxyz"
@@ -145,16 +153,24 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
     from ase.io import write
 
     parameter, cutoff = next(network.parameters()), float(network.cutoff)  # type: ignore[arg-type]
-    graphs, predicted, failed = [], [], {}
+    graphs, places, predicted, failed = [], [], [], {}
     for number in numbers:
         try:
             graph = as_graph(structures[number], cutoff, parameter.dtype, None, True)
             network.check(graph)  # type: ignore[operator]
             graphs.append(graph)
+            places.append(structures.place(number))
         except Exception as error:  # parsers raise anything
+            if is_transient(error):
+                raise
             failed[structures.place(number)] = str(error) or type(error).__name__
     for first in range(0, len(graphs), batch_size):
-        predicted += _predicted(network, graphs[first : first + batch_size], parameter.device)
+        found = _predicted(network, graphs[first : first + batch_size], parameter.device)
+        for place, atoms in zip(places[first : first + batch_size], found, strict=True):
+            if atoms is None:
+                failed[place] = "the model gives NaN or infinity"
+            else:
+                predicted.append(atoms)
     if failed:
         with replacing(path.with_suffix(".failed.txt")) as new:
             new.write_text(json.dumps(failed, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -164,6 +180,7 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
 
 
 def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.device) -> list[Any]:
+    """Return structures with what is predicted of them, None for those with what is no number."""
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
     # Some may have no charge, or none of a field that is learned: they are zero.
@@ -177,16 +194,16 @@ def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.devic
     ]
     outputs = network(Batch.from_data_list(inputs).to(device))
     parts = split_outputs(outputs, [graph.num_nodes for graph in graphs], getattr(network, "per_atom", False))
-    found = []
+    found: list[Any] = []
     for graph, part in zip(graphs, parts, strict=True):
         for name in TARGETS:
             if name in graph:
                 del graph[name]  # what is written is predicted
-        for name, value in part.items():
-            if not value.isnan().any():
-                graph[name] = value
-        atoms = to_ase(graph)
-        # An empty value in extxyz swallows the entry after it, which may be what is predicted.
-        atoms.info = {name: value for name, value in atoms.info.items() if not (isinstance(value, str) and not value)}
-        found.append(atoms)
+        known = {name: value for name, value in part.items() if not (name in UNDEFINED and value.isnan().any())}
+        if not all(value.isfinite().all() for value in known.values()):
+            found.append(None)
+            continue
+        for name, value in known.items():
+            graph[name] = value
+        found.append(for_extxyz(to_ase(graph)))
     return found

@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from ..files import replacing
 from ..io import save
 from ..surgery import strict_
 from .build import build
@@ -72,8 +73,10 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
-        (run / CONFIG).write_text(config.to_yaml(), encoding="utf-8")
-        (run / RECORD).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+        texts = {CONFIG: config.to_yaml(), RECORD: json.dumps(record, ensure_ascii=False, indent=1)}
+        for name, text in texts.items():
+            with replacing(run / name) as new:
+                new.write_text(text, encoding="utf-8")
         _say(record["counts"], model)
     path = run / "checkpoints" / "last.safetensors"
     if trainer.is_global_zero and path.exists():

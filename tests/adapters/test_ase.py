@@ -234,6 +234,12 @@ def test_labels_under_other_names_are_read_from_there_alone():
     atoms.arrays["dft_forces"] = np.ones((3, 2))
     with pytest.raises(ValueError, match="'dft_forces' must have shape"):
         from_ase(atoms, label_names={"forces": "dft_forces"})
+    atoms.calc = SinglePointCalculator(atoms, free_energy=6.0)  # where ASE's reader puts it
+    assert from_ase(atoms, label_names={"energy": "free_energy"}).energy.tolist() == [6.0]
+    with pytest.raises(ValueError, match="'enrgy' is no label"):
+        from_ase(atoms, label_names={"enrgy": "dft_energy"})
+    with pytest.raises(ValueError, match="'E' cannot be two labels"):
+        from_ase(atoms, label_names={"energy": "E", "free_energy": "E"})
 
 
 def test_no_labels():

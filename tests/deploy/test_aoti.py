@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase.build import molecule
 from potentials import CUTOFF, graph, potential, structures
+from systems import system
 from torch_geometric.data import Batch
 
 import pyg_relaxed as pr
@@ -57,6 +58,36 @@ def test_a_package_is_the_model(exported):
         for name, value in expected.items():
             torch.testing.assert_close(out[name], value, rtol=0, atol=1e-10, msg=lambda m: f"{name}: {m}")  # noqa: B023
     assert sizes >= {(1, 0), (2, 0), (1, 2), (2, 2)}
+
+
+def test_it_takes_tensors_as_the_model_does(exported):
+    model, path, _ = exported
+    package = load_aoti(path)
+    data = graph(system(3, [True, True, True]), **FIELD if model.fields else {})
+    expected = package(data)
+    data.pos, data.edge_cell_shift = data.pos.T.contiguous().T, data.edge_cell_shift.T.contiguous().T
+    data.z, data.edge_index = data.z.int(), data.edge_index.int()
+    found = package(data)
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value)
+    data.cell = data.cell.float()
+    with pytest.raises(TypeError, match="cell"):
+        package(data)
+
+
+def test_a_charged_molecule_feels_the_field(exported):
+    model, path, _ = exported
+    if not model.fields:
+        pytest.skip("no field")
+    data = graph(molecule("H2O"), charge=-1.0, **FIELD)
+    found, expected = load_aoti(path)(data), model(data)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-10, msg=lambda m: f"{name}: {m}")  # noqa: B023
+    data.electric_field = data.electric_field[:, :1]
+    if "electric_field" not in load_aoti(path).header["given_fields"]:
+        with pytest.raises(ValueError, match="'electric_field' has 3 components"):
+            load_aoti(path)(data)
 
 
 ALONE = """

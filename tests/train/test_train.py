@@ -234,12 +234,63 @@ def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
             torch.testing.assert_close(found.energy, model(graph)["energy"], rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="another model, structures or part_size"):
         predict(path, structures, whole, part_size=5)
-    assert main(["eval", str(path), str(structures), "--label", "energy=other_energy"]) == 0
-    assert "energy " not in capsys.readouterr().out
+    for name, value in (("batch_size", -1), ("part_size", 0), ("rank", 2), ("device", "no_such")):
+        with pytest.raises(ValueError, match=name.partition("_")[0]):
+            predict(path, structures, tmp_path / "bad", **{"num_processes": 2, name: value})
+    assert not (tmp_path / "bad").exists()
+    assert main(["eval", str(path), str(structures), "--label", "energy"]) == 2
+    assert main(["eval", str(path), str(structures), "--label", "energy=other_energy"]) == 2
+    assert "It is read from 'other_energy'" in capsys.readouterr().err
     assert main(["eval", str(path), str(structures), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["forces"]["unit"] == "meV/Å"
     assert main(["info", str(path)]) == 0
     assert "RelaxedPotential" in capsys.readouterr().out
+
+
+def test_errors_do_not_depend_on_the_order_of_structures(tmp_path):
+    crystal, alone = bulk("Cu"), molecule("H2O")
+    crystal.calc = SinglePointCalculator(crystal, energy=1.0, stress=np.ones(6))
+    alone.calc = SinglePointCalculator(alone, energy=1.0)
+    model = pr.models.RelaxedPotential(["H", "O", "Cu"], 4.0, irreps_hidden="4x0e", num_layers=1)
+    for source in ([alone, crystal], [crystal, alone]):
+        dataset = pr.datasets.AtomsDataset(source, 4.0, progress=False)
+        found = evaluate(model, dataset, batch_size=1)
+        assert set(found) == {"energy", "stress"}
+
+
+def test_structures_that_cannot_be_written_as_they_are(tmp_path):
+    torch.manual_seed(0)
+    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
+    pr.save(model, tmp_path / "model.safetensors")
+    water = molecule("H2O")
+    water.info |= {"REF_energy": 1.0, "energy": 2.0, "comment": ""}
+    water.arrays |= {"REF_forces": np.ones((3, 3)), "forces": np.ones((3, 3))}
+    assert predict(tmp_path / "model.safetensors", [water], tmp_path / "out") == 1
+    found = ase.io.read(tmp_path / "out" / "part-000000.extxyz")
+    assert found.get_potential_energy() == pytest.approx(model(pr.from_ase(molecule("H2O"), 4.0))["energy"].item())
+
+
+def test_what_is_no_number_is_not_predicted(tmp_path):
+    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.inf)
+    pr.save(model, tmp_path / "model.safetensors")
+    assert predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out") == 0
+    assert "NaN or infinity" in (tmp_path / "out" / "part-000000.failed.txt").read_text()
+
+
+def test_what_is_no_fault_of_a_structure_is_tried_again(structures, tmp_path, monkeypatch):
+    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
+    pr.save(model, tmp_path / "model.safetensors")
+
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["pyg_relaxed.train.predict"], "as_graph", gone)
+        with pytest.raises(OSError, match="Input/output"):
+            predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out")
+    assert predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out") == 1
 
 
 def test_structures_with_and_without_a_charge_are_predicted_together(tmp_path):
