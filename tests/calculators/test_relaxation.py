@@ -124,8 +124,8 @@ def test_fields_and_charges_come_along():
     for n, atoms in enumerate(structures):
         atoms.info["electric_field"] = np.array([0.3 * n, -0.2, 0.1])
     structures[1].info["charge"] = -1
-    found, energies = together(model, structures, steps=30, fmax=0.01)
-    assert_as_ase(model, structures, found, energies, False, 0.01, 30)
+    found, energies = together(model, structures, steps=20, fmax=0.01)
+    assert_as_ase(model, structures, found, energies, False, 0.01, 20)
     assert found[1].atoms.get_charges().sum() == pytest.approx(-1, abs=1e-12)
 
 
