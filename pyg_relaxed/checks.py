@@ -132,14 +132,14 @@ def check_number(name: str, value: int, least: int = 1) -> None:
         raise ValueError(f"'{name}' must be an integer of at least {least} (got {value!r})")
 
 
-def as_device(device: str | torch.device | None) -> torch.device:
-    """Return a device that there is; None is the CPU.
+def as_device(device: str | torch.device) -> torch.device:
+    """Return a device that there is.
 
     Raises:
         ValueError: If it cannot be had.
     """
     try:
-        return torch.empty(0, device=device or "cpu").device
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # of a word that is none, of a torch without it
         raise ValueError(f"there is no device '{device}' here: {str(error).splitlines()[0]}") from None
 

@@ -200,18 +200,16 @@ def _relax(options: argparse.Namespace) -> int:
     from .adapters import open_source
     from .adapters.ase import for_extxyz
     from .calculators import relax
-    from .checks import as_device
+    from .files import check_directory
     from .io import load, read_header
 
     if options.out.exists():
         raise ValueError(f"{options.out} is there already: choose another name")
-    if not options.out.parent.is_dir():
-        raise ValueError(f"no directory {options.out.parent} to write {options.out.name} to: create it first")
+    check_directory(options.out)
     if (kind := read_header(options.model)["class"]) != "RelaxedPotential":
         raise ValueError(f"{options.model} holds a {kind}: only a RelaxedPotential has forces")
     source, model = open_source(options.source), load(options.model)
-    settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps")}
-    settings["device"] = as_device(options.device)
+    settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps", "device")}
     settings["pressure"] = options.pressure * ase.units.GPa
     counts = {"converged": 0, "not converged": 0, "failed": 0}
     for found in relax(model, source, on_error="report", **settings):  # type: ignore[arg-type]

@@ -9,6 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def check_directory(path: str | Path) -> None:
+    """Raise unless a file can have this path.
+
+    Raises:
+        FileNotFoundError: If its directory does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give the name of a file to write, which takes the place of another at the end, unless an error is raised.
@@ -30,8 +41,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         [('text', 'whole')]
     """
     path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
+    check_directory(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
@@ -40,3 +50,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file of text as :func:`replacing` does."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8")

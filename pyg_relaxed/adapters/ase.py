@@ -10,7 +10,18 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, build_graph, decode, from_voigt, is_standard_cell
+from ..data import (
+    FRAMES,
+    INFO_PREFIX,
+    KEYS,
+    SITE_PREFIX,
+    TARGETS,
+    as_label_names,
+    build_graph,
+    decode,
+    from_voigt,
+    is_standard_cell,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -74,8 +85,7 @@ def from_ase(
         lost = [name for name in atoms.info if not isinstance(name, str)]
         warnings.warn(f"atoms.info keys {lost} are not text and are not carried: rename them", stacklevel=2)
     frame = _frame(atoms, info) if frame is None else frame
-    check_label_names(label_names)
-    given: dict[str, Any] = _labels(atoms, info, arrays, label_names or {})
+    given: dict[str, Any] = _labels(atoms, info, arrays, as_label_names(label_names))
     given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
     for name in _INFO:
         value = np.asarray(info.get(name))
@@ -142,20 +152,6 @@ def to_ase(data: Data) -> Atoms:
     return atoms
 
 
-def check_label_names(label_names: Mapping[str, str] | None) -> None:
-    """Raise unless each is a label that has a name of its own.
-
-    Raises:
-        ValueError: If it is not.
-    """
-    for name in label_names or ():
-        if name not in TARGETS:
-            raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
-    names = list((label_names or {}).values())
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"'{twice[0]}' cannot be two labels at once ('label_names' {dict(label_names or {})})")
-
-
 def for_extxyz(atoms: Atoms) -> Atoms:
     """Return a structure with its results that ASE writes to extxyz and reads back as it is.
 
@@ -178,22 +174,21 @@ def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
     return "standard" if "spacegroup" in info and is_standard_cell(atoms.cell.array) else "cartesian"
 
 
-def _labels(
-    atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: Mapping[str, str]
-) -> dict[str, Any]:
+def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: dict[str, str]) -> dict[str, Any]:
     """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
     results = results_of(atoms)
     labels = {}
     for name in TARGETS:
-        for found in (label_names[name],) if name in label_names else (f"REF_{name}", name):
-            source = arrays if found in arrays and KEYS[name].level == "node" else info
-            if found in results and not (found == f"REF_{name}" or (name in label_names and found in source)):
-                labels[name] = shaped(name, results[found], len(atoms), found)  # ASE's readers put what they know there
-            elif found in source:
-                labels[name] = shaped(name, source.pop(found), len(atoms), found)
-            else:
-                continue
-            break
+        held = (arrays, info) if KEYS[name].level == "node" else (info,)
+        if name in label_names:  # ASE's readers put what they know among the results
+            places = [(label_names[name], source) for source in (*held, results)]
+        else:
+            places = [(f"REF_{name}", source) for source in held] + [(name, source) for source in (results, *held)]
+        for found, source in places:
+            if found in source:
+                value = source[found] if source is results else source.pop(found)
+                labels[name] = shaped(name, value, len(atoms), found)
+                break
     return labels
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
 
-from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, build_graph, decode, to_tensor
-from .ase import check_label_names, shaped
+from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, as_label_names, build_graph, decode, to_tensor
+from .ase import shaped
 
 if TYPE_CHECKING:
     from pymatgen.core import IMolecule, IStructure, Molecule, Structure
@@ -69,8 +69,7 @@ def from_pymatgen(
             f"'structure' must be a pymatgen Structure or Molecule (got {type(structure).__name__}): from_ase takes "
             "ase.Atoms, adapters.read_structure a file"
         )
-    check_label_names(label_names)
-    named = dict(label_names or {})
+    named = as_label_names(label_names)
     lattice = getattr(structure, "lattice", None)
     given = _species(structure)
     properties = _relabelled(structure.properties, named)

@@ -16,6 +16,7 @@ from ase.outputs import Properties, all_outputs
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from ..checks import as_device
 from ..data import AtomicData, encode, info_key, to_numpy, to_tensor, to_voigt
 from ..models import Ensemble, RelaxedPotential
 from ..models.outputs import split_outputs
@@ -32,7 +33,7 @@ class Potentials:
 
     Raises:
         TypeError: If a model is no potential.
-        ValueError: If there is none, or they differ in cutoff or fields.
+        ValueError: If there is none, they differ in cutoff or fields, or there is no such device.
 
     Example:
         >>> from ase.build import molecule
@@ -60,6 +61,7 @@ class Potentials:
         for one in models:
             if not isinstance(one, RelaxedPotential):
                 raise TypeError(f"'model' must be a RelaxedPotential, or several (got {type(one).__name__})")
+        device = None if device is None else as_device(device)
         self.models = [one.to(device=device, dtype=dtype).eval() for one in models]
         kinds = [_kind(one) for one in self.models]
         if differ := [what for what in kinds[0] if any(kind[what] != kinds[0][what] for kind in kinds)]:

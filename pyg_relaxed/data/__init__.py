@@ -12,7 +12,7 @@ from .frame import (
     standard_form,
 )
 from .graph import AtomicData, build_graph, edge_vectors
-from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, Key, info_key, level_of
+from .keys import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, Key, as_label_names, check_labels, info_key, level_of
 from .neighbours import neighbour_list
 from .packing import pack, unpack
 from .rotation import align_to, rotate
@@ -32,9 +32,11 @@ __all__ = [
     "Key",
     "SkinNeighbourList",
     "align_to",
+    "as_label_names",
     "build_graph",
     "cell_map",
     "cell_volume",
+    "check_labels",
     "decode",
     "dtype_of",
     "edge_vectors",

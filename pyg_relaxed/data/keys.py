@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -143,6 +144,35 @@ def level_of(name: str) -> Level | None:
     if name.startswith(SITE_PREFIX):
         return "node"
     return "graph" if name.startswith(INFO_PREFIX) else None
+
+
+def check_labels(names: Iterable[str]) -> None:
+    """Raise unless all are labels.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name in names:
+        if name not in TARGETS:
+            raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
+
+
+def as_label_names(label_names: Mapping[str, str] | None) -> dict[str, str]:
+    """Return under which names labels stand that have others than their own, each its own.
+
+    Raises:
+        ValueError: If one is no label, or two have the same name.
+
+    Example:
+        >>> as_label_names(None), as_label_names({"energy": "dft_energy"})
+        ({}, {'energy': 'dft_energy'})
+    """
+    found = dict(label_names or {})
+    check_labels(found)
+    names = list(found.values())
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"'{twice[0]}' cannot be two labels at once ('label_names' {found})")
+    return found
 
 
 def info_key(name: str) -> str:

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch_geometric.data import Data, Dataset
 
-from ..adapters.ase import check_label_names
 from ..adapters.described import described
 from ..adapters.files import is_transient
 from ..adapters.sources import Source, as_graph, open_source
 from ..checks import check_cutoff
-from ..data import KEYS, TARGETS, AtomicData, dtype_of, pack
+from ..data import KEYS, TARGETS, AtomicData, as_label_names, check_labels, dtype_of, pack
 from .splits import composition, prototype, split_groups
 from .statistics import OPTIONAL, Statistics, statistics, summarize
 from .store import GraphStore, Row
@@ -109,14 +108,12 @@ class AtomsDataset(Dataset):
             raise ValueError("without 'root' graphs have no place but memory: give a folder, or in_memory=True")
         if isinstance(labels, str):
             raise ValueError(f"'labels' must be a list of names, such as ('{labels}',)")
-        check_label_names(label_names)
-        for name in labels or ():
-            if name not in TARGETS:
-                raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
+        check_labels(labels or ())
+        label_names = as_label_names(label_names)
         super().__init__(None, transform, pre_transform, pre_filter)
         self.cutoff = float(cutoff)
         self.labels = None if labels is None else tuple(labels)
-        self.label_names = dict(sorted((label_names or {}).items()))
+        self.label_names = dict(sorted(label_names.items()))
         self.dtype = torch.get_default_dtype() if dtype is None else dtype
         opened = open_source(source)
         work = _Work(opened, self.cutoff, self.dtype, frame, extras, self.label_names, pre_transform, pre_filter)

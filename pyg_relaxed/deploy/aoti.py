@@ -20,6 +20,7 @@ from torch_geometric.data import Batch, Data
 from ..checks import check_dtype_device, check_reach, check_species
 from ..compat import o3
 from ..data import cell_volume
+from ..files import check_directory
 from ..kernels.cpu import CompilerError
 from ..models import RelaxedPotential
 from ..models.potential import ELECTRIC
@@ -113,8 +114,7 @@ def export_aoti(
     path = Path(path)
     if path.suffix != ".pt2":
         raise ValueError(f"a package ends in .pt2 (got '{path.name}')")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no directory {path.parent} to write {path.name} to: create it first")
+    check_directory(path)
     potential = fold(model, fields, kernels)
     like = potential.embedding
     if kernels == "compiled" and like.device.type != "cpu":
@@ -161,6 +161,7 @@ class Package:
     def __init__(self, run: Callable[..., Sequence[Tensor]], header: Mapping[str, Any]) -> None:
         self.run = run
         self.header = dict(header)
+        self._learned = self.header.get("learned_fields", {})
         self._species = torch.tensor(header["species"])
         self._like = torch.empty(0, dtype=getattr(torch, header["dtype"]), device=header["device"])
 
@@ -198,7 +199,7 @@ class Package:
         """Return what comes with the graph of a field; of learned ones that may be nothing."""
         field: Tensor | None = data.get(name)
         dim = o3.Irreps(self.header["fields"][name]).dim
-        if field is None and name in self.header.get("learned_fields", {}):
+        if field is None and name in self._learned:
             return data.pos.new_zeros(dim)
         if field is None:
             raise ValueError(f"the graph needs '{name}': zeros where there is none")
@@ -211,10 +212,10 @@ class Package:
         charge = data.get("charge")
         if charge is None or ELECTRIC not in self.header["fields"]:
             return
-        given = fields.get(ELECTRIC, data.pos.new_tensor(self.header["given_fields"].get(ELECTRIC, [0.0] * 3)))
-        learned = data.pos.new_tensor(self.header.get("learned_fields", {}).get(ELECTRIC, [0.0] * 3))
+        parts = [named[ELECTRIC] for named in (fields, self.header["given_fields"], self._learned) if ELECTRIC in named]
+        field = sum(torch.as_tensor(part, dtype=data.pos.dtype, device=data.pos.device) for part in parts)
         share = charge.to(data.pos).view(()) / len(data.pos)
-        push = share * (given + learned).expand_as(data.pos)
+        push = (share * field).expand_as(data.pos)
         work = (push * data.pos).sum(dim=1)
         out["energies"] = out["energies"] - work
         out["energy"] = out["energy"] - work.double().sum()

@@ -25,7 +25,7 @@ with scriptable_torch():  # they compile as they are imported
         System,
     )
 
-from ..files import replacing
+from ..files import check_directory, replacing
 from ..models import RelaxedPotential
 from .folded import FoldedPotential, fold
 from .header import describe
@@ -128,6 +128,7 @@ def export_metatomic(
     path = Path(path)
     if path.suffix != ".pt":
         raise ValueError(f"a model of metatomic ends in .pt (got '{path.name}')")
+    check_directory(path)
     potential = fold(model, fields or {}).to("cpu")
     header = describe(model, fields)
     capabilities = ModelCapabilities(

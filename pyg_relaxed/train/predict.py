@@ -18,7 +18,7 @@ from ..adapters.sources import Source, as_graph
 from ..checks import as_device, check_number
 from ..data import TARGETS, AtomicData
 from ..datasets import AtomsDataset
-from ..files import replacing
+from ..files import replacing, write_text
 from ..io import load, read_header
 from ..models import RelaxedPotential, RelaxedTensor
 from ..models.outputs import split_outputs
@@ -120,7 +120,7 @@ def predict(
         check_number(name, number)
     if not 0 <= rank < num_processes:
         raise ValueError(f"'rank' must be 0 to {num_processes - 1} (got {rank})")
-    network = load_trained(model).to(as_device(device)).eval()
+    network = load_trained(model).to(as_device(device or "cpu")).eval()
     structures = open_source(source)
     header = read_header(model)
     manifest = {"model": header["sha256"], "structures": structures.digest(), "part_size": part_size}
@@ -145,8 +145,7 @@ def _check_same(folder: Path, manifest: dict[str, Any]) -> None:
                 f"{folder} holds predictions of another model, structures or part_size: choose another folder"
             )
         return
-    with replacing(path) as new:
-        new.write_text(json.dumps(manifest), encoding="utf-8")
+    write_text(path, json.dumps(manifest))
 
 
 def _write_part(network: torch.nn.Module, structures: Source, numbers: range, path: Path, batch_size: int) -> int:
@@ -172,8 +171,7 @@ def _write_part(network: torch.nn.Module, structures: Source, numbers: range, pa
             else:
                 predicted.append(atoms)
     if failed:
-        with replacing(path.with_suffix(".failed.txt")) as new:
-            new.write_text(json.dumps(failed, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_text(path.with_suffix(".failed.txt"), json.dumps(failed, ensure_ascii=False, indent=1))
     with replacing(path) as new:
         write(new, predicted, format="extxyz")
     return len(predicted)

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ..files import replacing
+from ..files import write_text
 from ..io import save
 from ..surgery import strict_
 from .build import build
@@ -73,10 +73,8 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
     if trainer.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
-        texts = {CONFIG: config.to_yaml(), RECORD: json.dumps(record, ensure_ascii=False, indent=1)}
-        for name, text in texts.items():
-            with replacing(run / name) as new:
-                new.write_text(text, encoding="utf-8")
+        write_text(run / CONFIG, config.to_yaml())
+        write_text(run / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
         _say(record["counts"], model)
     path = run / "checkpoints" / "last.safetensors"
     if trainer.is_global_zero and path.exists():
