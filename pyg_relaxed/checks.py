@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,18 @@ def check_connected(layer: Any, connected: bool | int) -> None:
             f"no path connects 'irreps_in' {layer.irreps_in} to 'irreps_out' {layer.irreps_out} with theta in "
             f"{theta if theta is not None else '0e (strict)'}: add an irrep to one of the three"
         )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the question whether the nearest of known names was meant, or all of them.
+
+    Example:
+        >>> nearest("enrgy", ["energy", "forces"]), nearest("x", ["energy", "forces"])
+        ("did you mean 'energy'?", 'known are energy, forces')
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
 
 
 def check_dtype_device(name: str, x: Tensor, like: Tensor) -> None:

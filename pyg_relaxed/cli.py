@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -22,11 +23,27 @@ exit codes:
   2    bad input or usage; nothing was written
   130  interrupted; nothing was written
 """
+PREDICT_EXIT_CODES = """\
+exit codes:
+  0    done
+  2    bad input or usage; nothing was computed
+  3    done, but some structures failed: DIR/part-*.failed.txt names them and says why
+  130  interrupted; the same command goes on
+"""
+RELAX_EXIT_CODES = """\
+exit codes:
+  0    done, all have converged
+  1    done, but some have not converged in so many steps
+  2    bad input or usage; nothing was computed
+  3    done, but some structures failed, named on standard error
+  130  interrupted; FILE holds what was done
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
     parsed = _parser().parse_args(arguments)
+    in_full, warnings.formatwarning = warnings.formatwarning, _in_one_line
     try:
         return parsed.run(parsed)
     except (ValueError, OSError) as error:
@@ -34,6 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    finally:
+        warnings.formatwarning = in_full
+
+
+def _in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"pyg-relaxed: warning: {message}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,11 +113,22 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--batch-size", type=int, default=16, help="structures at a time (default: %(default)s)")
-    command.add_argument("--label", metavar="LABEL=NAME", action="append", default=[], help="such as energy=dft_energy")
+    command.add_argument(
+        "--label",
+        metavar="LABEL=NAME",
+        action="append",
+        default=[],
+        help="where a label stands, such as energy=dft_energy (default: where it stood in the training)",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_eval)
 
-    command = commands.add_parser("predict", help="what a model predicts, for any number of structures; goes on")
+    command = commands.add_parser(
+        "predict",
+        help="what a model predicts, for any number of structures; goes on",
+        epilog=PREDICT_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of extxyz files")
@@ -103,7 +139,12 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--processes", type=int, default=1, help="how many share the work (default: %(default)s)")
     command.set_defaults(run=_predict)
 
-    command = commands.add_parser("relax", help="any number of structures to where a potential has no forces left")
+    command = commands.add_parser(
+        "relax",
+        help="any number of structures to where a potential has no forces left",
+        epilog=RELAX_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the potential")
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--out", metavar="FILE", type=Path, required=True, help="extxyz file to write")
@@ -122,7 +163,9 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command = commands.add_parser("export", help="a potential as a file that other programs run")
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("--to", choices=["aoti", "metatomic"], required=True, help="a .pt2 package, or a .pt file")
-    command.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write")
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, required=True, help="file to write, replaced if it is there"
+    )
     command.add_argument("--dtype", choices=["float32", "float64"], help="of the file (default: the model's)")
     command.add_argument(
         "--field", metavar="NAME=X,Y,Z", action="append", default=[], help="a field of the model, kept"
@@ -157,29 +200,32 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from .datasets import AtomsDataset
-    from .train import evaluate, load_trained
+    from .train import evaluate, load_trained, read_labelled
     from .train.losses import unit
 
-    model = load_trained(options.model)
     label_names = _pairs("--label", options.label, "energy=dft_energy")
-    dtype = next(model.parameters()).dtype
-    dataset = AtomsDataset(options.source, model.cutoff, label_names=label_names, dtype=dtype)
-    dataset.check_labels(*label_names)
-    found = evaluate(model, dataset, batch_size=options.batch_size)
+    dataset = read_labelled(options.model, options.source, label_names)
+    found = evaluate(load_trained(options.model), dataset, batch_size=options.batch_size)
+    keys = dataset.label_keys()
     if options.json:
-        print(json.dumps({name: mean | {"unit": unit(name)[0]} for name, mean in found.items()}, ensure_ascii=False))
+        table = {name: mean | {"unit": unit(name)[0], "read_from": keys.get(name)} for name, mean in found.items()}
+        print(json.dumps(table, ensure_ascii=False))
         return 0
-    print(f"{'label':<24}{'values':>10}{'mae':>12}{'rmse':>12}  unit")
+    print(f"{'label':<24}{'values':>10}{'mae':>12}{'rmse':>12}  {'unit':<10}  read from (structures)")
     for name, mean in found.items():
-        print(f"{name:<24}{int(mean['count']):>10}{mean['mae']:>12.4g}{mean['rmse']:>12.4g}  {unit(name)[0] or '1'}")
+        read = ", ".join(f"{key} ({count})" for key, count in keys.get(name, {name: len(dataset)}).items())
+        numbers = f"{int(mean['count']):>10}{mean['mae']:>12.4g}{mean['rmse']:>12.4g}"
+        print(f"{name:<24}{numbers}  {unit(name)[0] or '1':<10}  {read}")
+    for name, key in dataset.label_names.items():
+        if name not in keys:
+            print(f"pyg-relaxed: no structure has '{key}', the training's '{name}': not compared", file=sys.stderr)
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
     from .train import predict
 
-    written = predict(
+    counts = predict(
         options.model,
         options.source,
         options.out,
@@ -189,8 +235,10 @@ def _predict(options: argparse.Namespace) -> int:
         rank=options.rank,
         num_processes=options.processes,
     )
-    print(f"{written} structures written to {options.out}")
-    return 0
+    kept = f", {counts.kept} were there already" if counts.kept else ""
+    failed = f", {counts.failed} failed: see {options.out}/part-*.failed.txt" if counts.failed else ""
+    print(f"{counts.written} structures written to {options.out}{kept}{failed}")
+    return 3 if counts.failed else 0
 
 
 def _relax(options: argparse.Namespace) -> int:
@@ -198,17 +246,18 @@ def _relax(options: argparse.Namespace) -> int:
     import ase.units
 
     from .adapters import open_source
-    from .adapters.ase import for_extxyz
+    from .adapters.labels import PREDICTED_BY, for_extxyz
     from .calculators import relax
     from .files import check_directory
-    from .io import load, read_header
+    from .io import load, predicted_mark, read_header, trained_label_names
 
+    header = read_header(options.model)
+    if header["class"] != "RelaxedPotential":
+        raise ValueError(f"{options.model} holds a {header['class']}: only a RelaxedPotential has forces")
+    source, model = open_source(options.source), load(options.model)
+    check_directory(options.out)
     if options.out.exists():
         raise ValueError(f"{options.out} is there already: choose another name")
-    check_directory(options.out)
-    if (kind := read_header(options.model)["class"]) != "RelaxedPotential":
-        raise ValueError(f"{options.model} holds a {kind}: only a RelaxedPotential has forces")
-    source, model = open_source(options.source), load(options.model)
     settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps", "device")}
     settings["pressure"] = options.pressure * ase.units.GPa
     counts = {"converged": 0, "not converged": 0, "failed": 0}
@@ -218,11 +267,16 @@ def _relax(options: argparse.Namespace) -> int:
             print(f"{source.place(found.index)}: {found.error}", file=sys.stderr)
             continue
         counts["converged" if found.converged else "not converged"] += 1
-        found.atoms.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
-        ase.io.write(options.out, for_extxyz(found.atoms), format="extxyz", append=True)
+        relaxed = found.atoms
+        for key in trained_label_names(header).values():  # of another geometry
+            relaxed.info.pop(key, None)
+            relaxed.arrays.pop(key, None)
+        relaxed.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
+        relaxed.info[PREDICTED_BY] = predicted_mark(header)
+        ase.io.write(options.out, for_extxyz(relaxed), format="extxyz", append=True)
     written = options.out if options.out.exists() else "nothing is written"
     print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {written}")
-    return 0 if counts["converged"] == len(source) else 1
+    return 3 if counts["failed"] else int(counts["not converged"] > 0)
 
 
 def _info(options: argparse.Namespace) -> int:

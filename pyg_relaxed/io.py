@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,19 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise ValueError(f"{path}: the metadata are damaged (no JSON object)")
     return header
+
+
+def predicted_mark(header: Mapping[str, Any]) -> str:
+    """Return what tells predictions of a model in a file from those of others, given :func:`read_header`."""
+    return f"pyg-relaxed:{header['sha256'][:16]}"
+
+
+def trained_label_names(header: Mapping[str, Any]) -> dict[str, str]:
+    """Return under which names the labels stood that a model was trained on, where not their own."""
+    section: Any = header["provenance"]
+    for name in ("config", "data", "label_names"):
+        section = section.get(name) if isinstance(section, dict) else None
+    return dict(section) if isinstance(section, dict) else {}
 
 
 def clebsch_gordan_convention() -> list[int]:

@@ -2,8 +2,12 @@
 
 import io
 import json
+import warnings
 
+import ase.io
+import numpy as np
 import pytest
+from ase.build import molecule
 from pymatgen.core import Lattice, Structure
 
 import pyg_relaxed as pr
@@ -43,13 +47,10 @@ def test_seed_and_theta_reach_the_network(capsys):
 
 
 def test_relax_writes_what_arrives_and_names_what_does_not(tmp_path, capsys):
-    import ase.io
-    from ase.build import molecule
-
     pr.save(pr.models.RelaxedPotential(["H", "O"], num_layers=1, repulsion=True), tmp_path / "model.safetensors")
     ase.io.write(tmp_path / "in.extxyz", [molecule(name) for name in ("H2O", "CO", "H2")])
     arguments = ["relax", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--steps", "3"]
-    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz"), "--fmax", "1e-9"]) == 1
+    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz"), "--fmax", "1e-9"]) == 3
     out, err = capsys.readouterr()
     assert out.startswith("0 converged, 2 not converged, 1 failed")
     assert "frame 1: atom 1 has atomic number 6, the model knows only" in err
@@ -57,10 +58,31 @@ def test_relax_writes_what_arrives_and_names_what_does_not(tmp_path, capsys):
     assert [(str(atoms.symbols), atoms.info["steps"]) for atoms in written] == [("OH2", 3), ("H2", 3)]
     assert all(atoms.get_forces().any() for atoms in written)
     assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz")]) == 2
-    assert cli.main([*arguments, "--out", str(tmp_path / "all.extxyz"), "--fmax", "1e9"]) == 1
+    assert cli.main([*arguments, "--out", str(tmp_path / "all.extxyz"), "--fmax", "1e9"]) == 3
+    ase.io.write(tmp_path / "in.extxyz", molecule("H2O"))
+    for fmax, code in (("1e-9", 1), ("1e9", 0)):
+        assert cli.main([*arguments, "--out", str(tmp_path / f"{code}.extxyz"), "--fmax", fmax]) == code
     pr.save(pr.models.RelaxedTensor(["H", "O"], "i", "dipole", num_layers=1), tmp_path / "model.safetensors")
     assert cli.main([*arguments, "--out", str(tmp_path / "none.extxyz")]) == 2
     assert "holds a RelaxedTensor" in capsys.readouterr().err
+
+
+def test_relax_leaves_out_labels_of_other_names_too(tmp_path):
+    """Those of which the file of the model says where they stood in its training."""
+    model = pr.models.RelaxedPotential(["H", "O"], num_layers=1, repulsion=True)
+    names = {"energy": "dft_energy", "forces": "dft_forces"}
+    provenance = {"config": {"data": {"label_names": names}}}
+    pr.save(model, tmp_path / "model.safetensors", provenance=provenance)
+    water = molecule("H2O")
+    water.info |= {"dft_energy": 1.0, "name": "one"}
+    water.arrays["dft_forces"] = np.ones((3, 3))
+    ase.io.write(tmp_path / "in.extxyz", water)
+    arguments = ["relax", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--steps", "2"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz")]) == 1
+    found = ase.io.read(tmp_path / "out.extxyz")
+    assert found.info["name"] == "one"
+    assert "dft_energy" not in found.info
+    assert "dft_forces" not in found.arrays
 
 
 def disordered(path):
@@ -129,6 +151,20 @@ def test_a_bar_in_a_terminal_and_lines_elsewhere():
             progress("a", 1, 2)
             progress("a", 2, 2)
         assert expected in stream.getvalue()
+
+
+def test_warnings_are_a_line_without_the_code_they_come_from(monkeypatch):
+    lines = []
+
+    def warning(options):
+        lines.append(warnings.formatwarning("rounded", UserWarning, "somewhere.py", 7))
+        return 0
+
+    monkeypatch.setattr(cli, "_info", warning)
+    before = warnings.formatwarning
+    assert cli.main(["info", "model"]) == 0
+    assert lines == ["pyg-relaxed: warning: rounded\n"]
+    assert warnings.formatwarning is before
 
 
 def test_python_errors_of_our_own_are_not_hidden(monkeypatch):

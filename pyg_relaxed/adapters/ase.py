@@ -19,9 +19,9 @@ from ..data import (
     as_label_names,
     build_graph,
     decode,
-    from_voigt,
     is_standard_cell,
 )
+from .labels import set_labels, take_labels
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -85,7 +85,7 @@ def from_ase(
         lost = [name for name in atoms.info if not isinstance(name, str)]
         warnings.warn(f"atoms.info keys {lost} are not text and are not carried: rename them", stacklevel=2)
     frame = _frame(atoms, info) if frame is None else frame
-    given: dict[str, Any] = _labels(atoms, info, arrays, as_label_names(label_names))
+    given: dict[str, Any] = take_labels(atoms, info, arrays, as_label_names(label_names))
     given.update({name: arrays.pop(name) for name in _ARRAYS if name in arrays})
     for name in _INFO:
         value = np.asarray(info.get(name))
@@ -121,8 +121,6 @@ def to_ase(data: Data) -> Atoms:
         'H2O'
     """
     from ase import Atoms
-    from ase.calculators.calculator import all_properties
-    from ase.calculators.singlepoint import SinglePointCalculator
 
     if not isinstance(data, Data):
         raise TypeError(f"'data' must be a graph of PyG (got {type(data).__name__})")
@@ -141,99 +139,14 @@ def to_ase(data: Data) -> Atoms:
         atoms.set_celldisp(values["celldisp"])
     if values.get("frame", "cartesian") != "cartesian":
         atoms.info["frame"] = values["frame"]
-    results = {name: values[name] for name in TARGETS if name in values}
-    for name in [name for name in results if name not in all_properties]:
-        where = atoms.arrays if KEYS[name].level == "node" else atoms.info
-        where[f"REF_{name}" if name in where else name] = results.pop(name)
-    if results:
-        if "stress" in results:
-            results["stress"] = _voigt(results["stress"])
-        atoms.calc = SinglePointCalculator(atoms, **results)
+    set_labels(atoms, {name: values[name] for name in TARGETS if name in values})
     return atoms
-
-
-def for_extxyz(atoms: Atoms) -> Atoms:
-    """Return a structure with its results that ASE writes to extxyz and reads back as it is.
-
-    ASE refuses entries by the name of a result, and an empty text swallows the entry after it.
-    """
-    results = getattr(atoms.calc, "results", {})
-    found = atoms.copy()
-    found.calc = atoms.calc
-    for name, value in atoms.info.items():
-        if name in results or (isinstance(value, str) and not value):
-            del found.info[name]
-    for name in set(results).intersection(atoms.arrays):
-        del found.arrays[name]
-    return found
 
 
 def _frame(atoms: Atoms, info: dict[str, Any]) -> str:
     if info.get("frame") in FRAMES:
         return str(info.pop("frame"))
     return "standard" if "spacegroup" in info and is_standard_cell(atoms.cell.array) else "cartesian"
-
-
-def _labels(atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: dict[str, str]) -> dict[str, Any]:
-    """Take the labels out of ``info`` and ``arrays`` or read the calculator's."""
-    results = results_of(atoms)
-    labels = {}
-    for name in TARGETS:
-        held = (arrays, info) if KEYS[name].level == "node" else (info,)
-        if name in label_names:  # ASE's readers put what they know among the results
-            places = [(label_names[name], source) for source in (*held, results)]
-        else:
-            places = [(f"REF_{name}", source) for source in held] + [(name, source) for source in (results, *held)]
-        for found, source in places:
-            if found in source:
-                value = source[found] if source is results else source.pop(found)
-                labels[name] = shaped(name, value, len(atoms), found)
-                break
-    return labels
-
-
-def results_of(atoms: Atoms) -> dict[str, Any]:
-    """Return the results of a calculator, if they belong to this geometry."""
-    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
-    changes = atoms.calc.check_state(atoms) if results and hasattr(atoms.calc, "check_state") else []
-    if changes:
-        warnings.warn(
-            f"the results of atoms.calc ({', '.join(results)}) belong to other {', '.join(changes)} and are not read: "
-            "compute them again, or set atoms.calc = None",
-            stacklevel=4,
-        )
-        return {}
-    return results
-
-
-def shaped(name: str, value: Any, num_atoms: int, found: str = "") -> np.ndarray:
-    """Return a label, ``found`` under some name, in the shape of the table, without the leading 1.
-
-    Raises:
-        ValueError: If it is not numbers, or of another shape.
-    """
-    key, name = KEYS[name], found or name
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise ValueError(f"'{name}' must be numbers (got {value!r}): correct it, or give it another name")
-    expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
-    if key.voigt and array.shape == key.voigt_shape:
-        return from_voigt(array, key.voigt, "ase")
-    if key.level == "graph" and array.shape == key.shape:  # as graphs hold it
-        return array[0]
-    if array.shape == expected or (key.name == "magmoms" and array.shape == (num_atoms, 3)):
-        return array
-    if key.rank > 1 and array.shape == (*expected[: -key.rank], 3**key.rank):
-        return array.reshape(expected)
-    or_voigt = f", or {key.voigt_shape} in Voigt's notation," if key.rank > 2 else ""
-    raise ValueError(
-        f"'{name}' must have shape {expected}{or_voigt} (got {array.shape}): correct it, or give it another name"
-    )
-
-
-def _voigt(stress: np.ndarray) -> np.ndarray:
-    """Return Voigt-6 for a symmetric stress; one with a torque has nine numbers and keeps them."""
-    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] if np.array_equal(stress, stress.T) else stress
 
 
 def fixed_components(atoms: Atoms) -> np.ndarray | None:

@@ -69,8 +69,12 @@ def structure_in(path: str | Path) -> Atoms:
     return atoms
 
 
-def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
+def as_atoms(structure: Atoms | Structure | str | Path, extras: bool = False) -> Atoms:
     """Return a structure of ASE or pymatgen, or that in a file, as ASE's; an ``Atoms`` object is returned as it is.
+
+    Args:
+        structure: The structure.
+        extras: Also carry properties of pymatgen's that no key of the table is for.
 
     Raises:
         ValueError: If a site of a pymatgen structure is disordered.
@@ -85,7 +89,7 @@ def as_atoms(structure: Atoms | Structure | str | Path) -> Atoms:
     from .pymatgen import from_pymatgen
 
     # A graph without edges; float32 would cost digits of the positions.
-    return to_ase(from_pymatgen(structure, cutoff=0.1, dtype=torch.float64, extras=False))
+    return to_ase(from_pymatgen(structure, cutoff=0.1, dtype=torch.float64, extras=extras))
 
 
 def is_transient(error: BaseException) -> bool:

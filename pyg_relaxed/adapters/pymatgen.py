@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ..data import FRAMES, INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, as_label_names, build_graph, decode, to_tensor
-from .ase import shaped
+from .labels import shaped
 
 if TYPE_CHECKING:
     from pymatgen.core import IMolecule, IStructure, Molecule, Structure

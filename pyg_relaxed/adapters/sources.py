@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from .ase import from_ase, results_of
+from .ase import from_ase
 from .described import described
 from .file_sources import FileSource, SingleSource, Source, open_file, unpacked
+from .labels import results_of
 from .pymatgen import from_pymatgen
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 
 from ..adapters.ase import fixed_components
+from ..adapters.labels import drop_labels
 from ..data import SkinNeighbourList, encode
 from ..models import RelaxedPotential
 from .cell import deformations, logarithm_forces
@@ -79,7 +80,8 @@ def relax(
     no torque is left, which the six numbers of ASE's filter do not know of. For a strict model both are the same.
 
     Positions are float64 whatever the dtype of the model, none of the structures given is changed, and fields and the
-    charge in ``atoms.info`` stay as they are. ``FixAtoms`` and ``FixCartesian`` are respected (with ``cell`` only
+    charge in ``atoms.info`` stay as they are; labels (``energy``, ``REF_forces``, ...) go, as they are those of another
+    geometry. ``FixAtoms`` and ``FixCartesian`` are respected (with ``cell`` only
     ``FixAtoms``, whose atoms keep their place in the cell); other constraints are refused. A structure whose energy,
     forces or positions are not finite, or whose atoms fall into one another, leaves with an ``error`` and does no harm
     to others.
@@ -144,6 +146,7 @@ class _Moving:
 
     def __init__(self, index: int, atoms: Atoms, potentials: Potentials, cell: bool, skin: float) -> None:
         self.index, self.atoms = index, atoms
+        drop_labels(atoms)  # of another geometry than where it goes
         self.first_cell = atoms.cell.array.copy()
         if cell and (not atoms.pbc.any() or not atoms.cell.volume > 0):
             raise ValueError(

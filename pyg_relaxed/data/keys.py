@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from ..checks import nearest
+
 Level = Literal["node", "edge", "graph"]
 Dtype = Literal["float", "double", "int", "bool", "str"]
 Role = Literal["input", "target", "extra"]
@@ -154,7 +156,7 @@ def check_labels(names: Iterable[str]) -> None:
     """
     for name in names:
         if name not in TARGETS:
-            raise ValueError(f"'{name}' is no label: they are {', '.join(TARGETS)}")
+            raise ValueError(f"'{name}' is no label: {nearest(name, TARGETS)}")
 
 
 def as_label_names(label_names: Mapping[str, str] | None) -> dict[str, str]:

@@ -16,17 +16,19 @@ from torch_geometric.data import Data, Dataset
 
 from ..adapters.described import described
 from ..adapters.files import is_transient
+from ..adapters.labels import label_places
 from ..adapters.sources import Source, as_graph, open_source
 from ..checks import check_cutoff
 from ..data import KEYS, TARGETS, AtomicData, as_label_names, check_labels, dtype_of, pack
 from .splits import composition, prototype, split_groups
-from .statistics import OPTIONAL, Statistics, statistics, summarize
+from .statistics import OPTIONAL, SUMMARY, Statistics, statistics, summarize
 from .store import GraphStore, Row
 
 if TYPE_CHECKING:
     from ..adapters.sources import Item
 
 MANY = 1000  # entries, from which on processes share the work
+SHOWN = 20  # keys in a message, at most
 
 
 class AtomsDataset(Dataset):
@@ -108,6 +110,8 @@ class AtomsDataset(Dataset):
             raise ValueError("without 'root' graphs have no place but memory: give a folder, or in_memory=True")
         if isinstance(labels, str):
             raise ValueError(f"'labels' must be a list of names, such as ('{labels}',)")
+        if isinstance(labels, Mapping):
+            raise ValueError("'labels' is a list of labels: where they stand is said by 'label_names'")
         check_labels(labels or ())
         label_names = as_label_names(label_names)
         super().__init__(None, transform, pre_transform, pre_filter)
@@ -170,6 +174,17 @@ class AtomsDataset(Dataset):
         """Return how many structures of this part have each label."""
         return dict(Counter(name for summary in self._summaries() for name in summary["labels"]))
 
+    def label_keys(self) -> dict[str, dict[str, int]]:
+        """Return for each label from which keys it was read, and in how many structures of this part.
+
+        A key stands in ``info``, ``arrays`` or pymatgen's properties; ``"atoms.calc"`` are the results there.
+        """
+        found: dict[str, Counter[str]] = {}
+        for summary in self._summaries():
+            for name, key in summary["labels"].items():
+                found.setdefault(name, Counter())[key] += 1
+        return {name: dict(counts) for name, counts in found.items()}
+
     def without(self, name: str) -> list[int]:
         """Return which structures of this part come without an input, such as ``"charge"``; they are given zeros."""
         return [n for n, summary in enumerate(self._summaries()) if name in OPTIONAL and name not in summary["inputs"]]
@@ -178,20 +193,21 @@ class AtomsDataset(Dataset):
         """Raise unless at least one structure of this part has each of these labels.
 
         Raises:
-            ValueError: If none has; the labels that there are are named.
+            ValueError: If none has; the labels and other numbers that there are are named.
         """
         counts = self.count_labels()
-        for name in names:
-            if counts.get(name, 0) == 0:
-                found = ", ".join(f"{label} ({n})" for label, n in counts.items()) or "none"
-                if name in self.label_names:
-                    read = f"'{self.label_names[name]}', as 'label_names' says,"
-                else:
-                    read = f"atoms.calc, from 'REF_{name}' or '{name}', or from where 'label_names' says,"
-                raise ValueError(
-                    f"0 of {len(self)} structures have '{name}'. Labels found: {found}. It is read from {read} in "
-                    "atoms.info and atoms.arrays or in pymatgen's properties"
-                )
+        lacking = [name for name in names if not counts.get(name)]
+        if not lacking:
+            return
+        wanted = [f"'{n}' (as '{self.label_names[n]}')" if n in self.label_names else f"'{n}'" for n in lacking]
+        found = ", ".join(f"{label} ({n})" for label, n in counts.items()) or "none"
+        others = Counter(key for summary in self._summaries() for key in summary["others"])
+        numbers = ", ".join(key for key, _ in others.most_common(SHOWN)) or "none"
+        raise ValueError(
+            f"0 of {len(self)} structures have {', '.join(wanted)}. Labels found: {found}; other numbers: {numbers}. A "
+            "label is read from REF_<label>, the results of atoms.calc or <label>, or from where label_names="
+            f"{{'{lacking[0]}': NAME}} says ('data.label_names' of a config, --label {lacking[0]}=NAME of an eval)"
+        )
 
     def statistics(self) -> Statistics:
         """Return sizes, neighbours and energies of the elements, of this part."""
@@ -276,8 +292,10 @@ class _Work(torch.utils.data.Dataset):
             # What parsers and adapters complain of, and still read, is no news in a set of thousands.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                data: Data = as_graph(self.source[number], *self.arguments)
-            *_, extras, _ = self.arguments
+                structure = self.source[number]
+                *_, extras, label_names = self.arguments
+                data: Data = as_graph(structure, *self.arguments)
+                places, others = label_places(structure, label_names)
             for name in () if extras else data.keys():
                 if name in KEYS and KEYS[name].role == "extra" and name not in OPTIONAL:
                     del data[name]
@@ -285,7 +303,7 @@ class _Work(torch.utils.data.Dataset):
                 return Row(number, place, None, None, None)
             if self.pre_transform is not None:
                 data = self.pre_transform(data)
-            return Row(number, place, pack(data), summarize(data), None)
+            return Row(number, place, pack(data), summarize(data, places, others), None)
         except Exception as error:  # parsers raise anything
             if is_transient(error):
                 error.add_note(f"while {place} was processed; what was done before is kept")
@@ -296,7 +314,9 @@ class _Work(torch.utils.data.Dataset):
         """Return a hash of all that the graphs depend on."""
         callables = [described(f) for f in (self.pre_transform, self.pre_filter)]
         version = importlib.metadata.version("pyg-relaxed")
-        return hashlib.blake2b(repr((version, self.source.digest(), self.arguments, callables)).encode()).hexdigest()
+        return hashlib.blake2b(
+            repr((SUMMARY, version, self.source.digest(), self.arguments, callables)).encode()
+        ).hexdigest()
 
 
 def _file(root: Path, work: _Work) -> str:

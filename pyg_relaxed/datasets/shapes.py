@@ -6,7 +6,6 @@ what a trained theta says can be checked. Vertices are in Å, those of all shape
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Final
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from ..checks import nearest
 from ..compat import o3
 from ..data import neighbour_list
 
@@ -112,8 +112,7 @@ def deformation(name: str, lmax: int = 2, cutoff: float = CUTOFF) -> Data:
         Data(x=[8, 1], edge_index=[2, 56], y=[8, 9], pos=[8, 3], target=[8, 3])
     """
     if name not in SHAPES:
-        nearest = difflib.get_close_matches(name, SHAPES, n=1) or list(SHAPES)
-        raise ValueError(f"unknown shape {name!r}. Did you mean {', '.join(map(repr, nearest))}?")
+        raise ValueError(f"unknown shape '{name}': {nearest(name, SHAPES)}")
     pos, target = cube(), SHAPES[name]()
     edge_index, _ = neighbour_list(pos, torch.zeros(3, 3), [False] * 3, cutoff)
     return Data(x=torch.ones_like(pos[:, :1]), edge_index=edge_index, y=peaks(target, lmax), pos=pos, target=target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 
 from ..data import TARGETS, to_numpy
 
+SUMMARY: Final = 2  # version of what summarize returns; 1 did not say where labels were read
 # What some structures of a set may have and others not, and what it is for those: so that graphs batch.
 OPTIONAL: Final = {"charge": 0.0, "electric_field": 0.0, "magnetic_field": 0.0, "initial_magmoms": 0.0, "fixed": False}
 
@@ -42,8 +43,14 @@ class Statistics:
     forces_rms: float | None
 
 
-def summarize(data: Data) -> dict[str, Any]:
-    """Return what :func:`statistics` needs of a graph, so that it need not be read again; NaN counts as no label."""
+def summarize(data: Data, places: Mapping[str, str], others: Sequence[str]) -> dict[str, Any]:
+    """Return what is to be known of a graph, so that it need not be read again; NaN counts as no label.
+
+    Args:
+        data: The graph.
+        places: From which key each of its labels was read; one that is not there was made by a transform.
+        others: Keys of other numbers in the structure.
+    """
     held = data.to_dict()
     targets = {name: to_numpy(held[name], np.float64) for name in TARGETS if name in held}
     labels = [name for name, value in targets.items() if not np.isnan(value).all()]
@@ -53,7 +60,8 @@ def summarize(data: Data) -> dict[str, Any]:
         "z": {str(z): n for z, n in sorted(Counter(data.z.tolist()).items())},
         "num_atoms": data.num_nodes,
         "num_edges": data.num_edges,
-        "labels": labels,
+        "labels": {name: places.get(name, "pre_transform") for name in labels},
+        "others": list(others),
         "inputs": [name for name in OPTIONAL if name in held],
         "energy": targets["energy"].item() if "energy" in labels else None,
         "forces": [len(forces), float((forces**2).sum())],

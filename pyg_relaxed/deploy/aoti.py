@@ -17,7 +17,7 @@ from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch_geometric.data import Batch, Data
 
-from ..checks import check_dtype_device, check_reach, check_species
+from ..checks import check_reach, check_species
 from ..compat import o3
 from ..data import cell_volume
 from ..files import check_directory
@@ -155,7 +155,7 @@ class Package:
     Raises:
         ValueError: For a batch, an element that the model does not know, edges that end before its cutoff, or a field
             that is missing.
-        TypeError: If the graph is of another dtype or on another device.
+        TypeError: If it is no graph, or one of another dtype or on another device.
     """
 
     def __init__(self, run: Callable[..., Sequence[Tensor]], header: Mapping[str, Any]) -> None:
@@ -167,13 +167,18 @@ class Package:
 
     def __call__(self, data: Data) -> dict[str, Tensor]:
         """Return energy, forces and, for crystals, stress."""
+        if not isinstance(data, Data):
+            raise TypeError(f"a package takes a graph (got {type(data).__name__}): {self._way}")
         if isinstance(data, Batch) and data.num_graphs != 1:
             raise ValueError(f"a package takes one graph at a time (got a batch of {data.num_graphs})")
         check_species(data.z, self._species.to(data.z.device))
         check_reach(data.get("cutoff"), self.header["cutoff"])
         for name in ("pos", "cell"):
-            if name in data:
-                check_dtype_device(name, data[name], self._like)
+            if name in data and (data[name].dtype, data[name].device) != (self._like.dtype, self._like.device):
+                raise TypeError(
+                    f"'{name}' is {data[name].dtype} on {data[name].device}, the package was compiled for "
+                    f"{self._like.dtype} on {self._like.device}: {self._way}"
+                )
         cell, shift = data.get("cell"), data.get("edge_cell_shift")
         pbc = data.get("pbc")
         is_open = not pbc.any() if pbc is not None else shift is None
@@ -194,6 +199,11 @@ class Package:
         if moment is not None and has_volume:
             out["polarization"] = moment[None] / torch.linalg.det(cell).abs()
         return out
+
+    @property
+    def _way(self) -> str:
+        device = "" if self._like.device.type == "cpu" else f".to('{self._like.device}')"
+        return f"give pr.from_ase(atoms, {self.header['cutoff']}, {self._like.dtype}, extras=False){device}"
 
     def _field(self, data: Data, name: str) -> Tensor:
         """Return what comes with the graph of a field; of learned ones that may be nothing."""
@@ -243,7 +253,9 @@ def load_aoti(path: str | Path) -> Package:
     try:
         run = torch._inductor.aoti_load_package(str(path))
     except RuntimeError as error:
-        raise ValueError(f"{path}: not a package of AOTInductor ({error})") from None
+        engines = "; a .pt of metatomic is for its engines, see docs/deployment.md" if path.suffix == ".pt" else ""
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: not a package of AOTInductor for this machine ({first}){engines}") from None
     metadata = run.get_metadata()
     if KEY not in metadata:
         raise ValueError(f"{path}: a package, but not written by pyg-relaxed")

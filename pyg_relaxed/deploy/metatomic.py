@@ -6,6 +6,7 @@ TorchScript reads no string as a type.
 
 # ruff: noqa: UP006, UP035, UP045  (metatomic compares types with those of ``typing``)
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -30,6 +31,7 @@ from ..models import RelaxedPotential
 from .folded import FoldedPotential, fold
 from .header import describe
 
+VISIBLE = 1e-4  # eV: what rounding of an atom's energy is worth a word
 CITED = ["https://arxiv.org/abs/2407.20471"]
 
 
@@ -102,8 +104,9 @@ def export_metatomic(
 ) -> Path:
     """Write a potential to a ``.pt`` file of metatomic.
 
-    Energies are of the dtype of the model, also where those of this package are of float64: train large shifts away, or
-    export in float64. Engines give no charge: the force of an electric field on a charged molecule is not in the file.
+    Energies are of the dtype of the model, also where those of this package are of float64: a warning says if that
+    rounds the shifts visibly. Engines give no charge: the force of an electric field on a charged molecule is not in
+    the file.
 
     Args:
         model: The potential.
@@ -131,6 +134,14 @@ def export_metatomic(
     check_directory(path)
     potential = fold(model, fields or {}).to("cpu")
     header = describe(model, fields)
+    largest, dtype = potential.shift.abs().max().item(), next(model.parameters()).dtype
+    if (rounding := largest * torch.finfo(dtype).eps / 2) > VISIBLE:
+        warnings.warn(
+            f"energies of the file are of {header['dtype']}, which rounds shifts of {largest:.0f} eV per atom by "
+            f"{1000 * rounding:.1g} meV, and totals by as much times the number of atoms: export in float64 "
+            "(model.double(), --dtype float64), or train with shifts taken away",
+            stacklevel=2,
+        )
     capabilities = ModelCapabilities(
         outputs={"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy, by atom or by system")},
         atomic_types=header["species"],

@@ -12,8 +12,21 @@ for _name in ("lightning", "pydantic", "tensorboard", "yaml"):
 from .build import build
 from .config import Config, read_config
 from .data import Parts
+from .evaluation import evaluate, load_trained, read_labelled
 from .module import TrainingModule
-from .predict import evaluate, load_trained, predict
+from .predict import Counts, predict
 from .run import train
 
-__all__ = ["Config", "Parts", "TrainingModule", "build", "evaluate", "load_trained", "predict", "read_config", "train"]
+__all__ = [
+    "Config",
+    "Counts",
+    "Parts",
+    "TrainingModule",
+    "build",
+    "evaluate",
+    "load_trained",
+    "predict",
+    "read_config",
+    "read_labelled",
+    "train",
+]

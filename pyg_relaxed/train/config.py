@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..data import INFO_PREFIX, SITE_PREFIX, TARGETS
+from ..checks import nearest
+from ..data import INFO_PREFIX, SITE_PREFIX, TARGETS, as_label_names
 
 Source = str | list[str]
 Positive = Annotated[float, Field(gt=0)]
@@ -47,6 +47,11 @@ class DataConfig(Section):
     batch_size: Count = 5
     num_workers: Annotated[int, Field(ge=0)] = 0
     on_error: Literal["raise", "skip"] = "raise"
+
+    @field_validator("label_names", mode="before")
+    @classmethod
+    def _labels(cls, label_names: Any) -> Any:
+        return as_label_names(label_names) if isinstance(label_names, dict) else label_names or {}
 
 
 class NetworkConfig(Section):
@@ -111,7 +116,7 @@ class LossConfig(Section):
             raise ValueError("no label has a weight: nothing would be learnt")
         for name in weights:
             if name not in TARGETS and not name.startswith((INFO_PREFIX, SITE_PREFIX)):
-                raise ValueError(_unknown(f"label '{name}'", name, TARGETS))
+                raise ValueError(f"label '{name}': {nearest(name, TARGETS)}")
         return weights
 
 
@@ -240,6 +245,7 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"{path}: not YAML ({error})") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: must be sections such as 'data:' and 'model:' (got a {type(raw).__name__})")
+    raw = {name: section for name, section in raw.items() if section is not None}  # all its keys are commented out
     for override in overrides:
         _override(raw, override)
     try:
@@ -267,7 +273,7 @@ def _sentences(error: ValidationError) -> list[str]:
         place = [str(part) for part in one["loc"] if part not in kinds]
         name = ".".join(place)
         if one["type"] == "extra_forbidden":
-            sentences.append(_unknown(f"{name}: unknown key", place[-1], _names(place[:-1])))
+            sentences.append(f"{name}: unknown key: {nearest(place[-1], _names(place[:-1]))}")
         elif one["type"] == "missing":
             sentences.append(f"{name} is missing")
         else:
@@ -283,8 +289,3 @@ def _names(place: list[str]) -> list[str]:
     if place[0] == "model":
         return [*dict.fromkeys([*PotentialConfig.model_fields, *TensorConfig.model_fields])]
     return list(getattr(_SECTIONS.get(place[0]), "model_fields", {}))
-
-
-def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"{what}: did you mean '{close[0]}'?" if close else f"{what}: known are {', '.join(known)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class KeepExtras:
         if missing := [name for name in self.names if name not in data]:
             raise ValueError(f"the structure has no '{missing[0]}'")
         return data
+
+
+def extras_among(names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some attributes that are no keys of the table but what users hang on their structures."""
+    return tuple(name for name in names if name.startswith((INFO_PREFIX, SITE_PREFIX)))
 
 
 class Parts(LightningDataModule):
@@ -158,8 +164,7 @@ class Parts(LightningDataModule):
 
     def _read(self, source: Source) -> AtomsDataset:
         config = self.config
-        wanted = (*config.loss.weights, *config.model.fields)
-        extras = tuple(name for name in wanted if name.startswith((INFO_PREFIX, SITE_PREFIX)))
+        extras = extras_among([*config.loss.weights, *config.model.fields])
         labels = [name for name in config.loss.weights if name not in extras]
         return AtomsDataset(
             source,

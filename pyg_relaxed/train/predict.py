@@ -1,87 +1,42 @@
-"""A trained model on any number of structures: their errors, or files of what it predicts."""
+"""Files of what a model predicts for any number of structures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch_geometric.data import Batch, Data
-from torch_geometric.loader import DataLoader
 
-from ..adapters import open_source, to_ase
-from ..adapters.ase import for_extxyz
+from ..adapters import Source, as_atoms, from_ase, open_source
 from ..adapters.files import is_transient
-from ..adapters.sources import Source, as_graph
+from ..adapters.labels import PREDICTED_BY, as_references, for_extxyz, set_labels
 from ..checks import as_device, check_number
-from ..data import TARGETS, AtomicData
-from ..datasets import AtomsDataset
+from ..data import AtomicData, decode
 from ..files import replacing, write_text
-from ..io import load, read_header
-from ..models import RelaxedPotential, RelaxedTensor
+from ..io import predicted_mark, read_header
 from ..models.outputs import split_outputs
-from .losses import Errors, residual
+from .evaluation import load_trained
 
 MANIFEST = "predictions.manifest"  # no name of a structure
 UNDEFINED = ("stress", "polarization", "dipole")  # and then NaN: without a volume, or in a crystal
 
 
-def load_trained(path: str | Path) -> RelaxedPotential | RelaxedTensor:
-    """Return the model in a file, if it is one that takes structures as they are.
+class Counts(NamedTuple):
+    """What became of the structures that one process of :func:`predict` had to do with.
 
     Args:
-        path: What :func:`~pyg_relaxed.train.train` or :func:`pyg_relaxed.save` has written.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it holds no model, or another.
+        written: Predicted and written.
+        kept: Predicted and written earlier.
+        failed: That could not be, now or earlier.
     """
-    model = load(path)
-    if not isinstance(model, RelaxedPotential | RelaxedTensor):
-        raise ValueError(
-            f"{path} holds a {type(model).__name__}, which needs features of the atoms: only RelaxedPotential and "
-            "RelaxedTensor take structures as they are"
-        )
-    return model
 
-
-def evaluate(
-    model: torch.nn.Module, dataset: AtomsDataset, names: Sequence[str] = (), batch_size: int = 16
-) -> dict[str, dict[str, float]]:
-    """Return for each label how many values there are, their mean absolute and root mean square errors.
-
-    Energies count for each atom; errors are in the units of :func:`~pyg_relaxed.train.losses.unit`.
-
-    Args:
-        model: A model that returns a dictionary.
-        dataset: Structures with labels.
-        names: The labels; all that the model gives and the data have if empty.
-        batch_size: Structures at a time.
-
-    Raises:
-        ValueError: If there is no such label.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    held: dict[str, None] = {}  # labels too that no structure of the first batch has
-    for number, data in enumerate(dataset):
-        held |= dict.fromkeys(data.keys())
-        try:
-            model.check(data.to(device))  # type: ignore[operator]
-        except ValueError as error:
-            raise ValueError(f"{dataset.place(number)}: {error}") from None
-    errors = Errors(names or list(dict.fromkeys([*TARGETS, *held])))
-    for batch in DataLoader(dataset, batch_size=batch_size):
-        batch = batch.to(device)
-        out = model(batch)
-        for name in names or [name for name in out if name in batch]:
-            errors.add(name, residual(name, out, batch))
-    found = errors.means()
-    if not found:
-        raise ValueError(f"none of {len(dataset)} structures has a label that the model gives: nothing to compare")
-    return {name: {key: mean[key] for key in ("count", "mae", "rmse")} for name, mean in found.items()}
+    written: int = 0
+    kept: int = 0
+    failed: int = 0
 
 
 def predict(
@@ -93,13 +48,16 @@ def predict(
     device: str | torch.device | None = None,
     rank: int = 0,
     num_processes: int = 1,
-) -> int:
+) -> Counts:
     """Write what a model predicts, in parts of extxyz; return how many structures this process wrote.
 
     Structures are read when they are needed and forgotten when they are written, so any number will do. A part is
     written as a whole or not at all, and one that is there is not computed again: what is interrupted goes on. Several
     processes, each with its ``rank``, share the parts. Structures that cannot be read, and those that the model is not
-    for, are named in ``part-*.failed.txt`` beside their part.
+    for, are named in ``part-*.failed.txt`` beside their part, JSON of places and reasons.
+
+    Structures keep all that they came with. Labels among it stand as ``REF_<label>`` beside what is predicted, and the
+    predictions are marked by ``info["predicted_by"]``.
 
     Args:
         model: A model file.
@@ -126,14 +84,19 @@ def predict(
     manifest = {"model": header["sha256"], "structures": structures.digest(), "part_size": part_size}
     folder = Path(out)
     _check_same(folder, manifest)
-    written = 0
+    counts = Counts()
     for first in range(rank * part_size, len(structures), num_processes * part_size):
+        numbers = range(first, min(first + part_size, len(structures)))
         path = folder / f"part-{first // part_size:06d}.extxyz"
-        if not path.exists():
-            written += _write_part(
-                network, structures, range(first, min(first + part_size, len(structures))), path, batch_size
-            )
-    return written
+        is_there = path.exists()
+        if not is_there:
+            _write_part(network, structures, numbers, path, batch_size, predicted_mark(header))
+        failed = len(json.loads(_failures(path).read_text(encoding="utf-8"))) if _failures(path).exists() else 0
+        good = len(numbers) - failed
+        counts = Counts(
+            counts.written + (0 if is_there else good), counts.kept + good * is_there, counts.failed + failed
+        )
+    return counts
 
 
 def _check_same(folder: Path, manifest: dict[str, Any]) -> None:
@@ -148,37 +111,49 @@ def _check_same(folder: Path, manifest: dict[str, Any]) -> None:
     write_text(path, json.dumps(manifest))
 
 
-def _write_part(network: torch.nn.Module, structures: Source, numbers: range, path: Path, batch_size: int) -> int:
+def _failures(part: Path) -> Path:
+    return part.with_suffix(".failed.txt")  # a .json would be read as one of structures
+
+
+def _write_part(
+    network: torch.nn.Module, structures: Source, numbers: range, path: Path, batch_size: int, mark: str
+) -> None:
     from ase.io import write
 
     parameter, cutoff = next(network.parameters()), float(network.cutoff)  # type: ignore[arg-type]
-    graphs, places, predicted, failed = [], [], [], {}
+    given, predicted, failed = [], [], {}
     for number in numbers:
         try:
-            graph = as_graph(structures[number], cutoff, parameter.dtype, None, True)
+            atoms = as_atoms(structures[number], extras=True)
+            graph = from_ase(atoms, cutoff, parameter.dtype)
             network.check(graph)  # type: ignore[operator]
-            graphs.append(graph)
-            places.append(structures.place(number))
+            given.append((structures.place(number), atoms, graph))
         except Exception as error:  # parsers raise anything
             if is_transient(error):
                 raise
             failed[structures.place(number)] = str(error) or type(error).__name__
-    for first in range(0, len(graphs), batch_size):
-        found = _predicted(network, graphs[first : first + batch_size], parameter.device)
-        for place, atoms in zip(places[first : first + batch_size], found, strict=True):
-            if atoms is None:
+    for first in range(0, len(given), batch_size):
+        places, originals, graphs = zip(*given[first : first + batch_size], strict=True)
+        for place, atoms, found in zip(places, originals, _predicted(network, graphs, parameter.device), strict=True):
+            if not all(np.isfinite(value).all() for value in found.values()):
                 failed[place] = "the model gives NaN or infinity"
-            else:
-                predicted.append(atoms)
+                continue
+            new = as_references(atoms, found)
+            set_labels(new, found)
+            new.info[PREDICTED_BY] = mark
+            predicted.append(for_extxyz(new))
     if failed:
-        write_text(path.with_suffix(".failed.txt"), json.dumps(failed, ensure_ascii=False, indent=1))
-    with replacing(path) as new:
-        write(new, predicted, format="extxyz")
-    return len(predicted)
+        write_text(_failures(path), json.dumps(failed, ensure_ascii=False, indent=1))
+    else:
+        _failures(path).unlink(missing_ok=True)  # of a time when it was interrupted
+    with replacing(path) as new_file:
+        write(new_file, predicted, format="extxyz")
 
 
-def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.device) -> list[Any]:
-    """Return structures with what is predicted of them, None for those with what is no number."""
+def _predicted(
+    network: torch.nn.Module, graphs: Sequence[Data], device: torch.device
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield what is predicted of structures, without what they cannot have."""
     fields: Any = network.fields
     read = {"z", "pos", "cell", "pbc", "edge_index", "edge_cell_shift", "cutoff", "frame", "charge", *fields}
     # Some may have no charge, or none of a field that is learned: they are zero.
@@ -191,17 +166,6 @@ def _predicted(network: torch.nn.Module, graphs: list[Data], device: torch.devic
         for graph in graphs
     ]
     outputs = network(Batch.from_data_list(inputs).to(device))
-    parts = split_outputs(outputs, [graph.num_nodes for graph in graphs], getattr(network, "per_atom", False))
-    found: list[Any] = []
-    for graph, part in zip(graphs, parts, strict=True):
-        for name in TARGETS:
-            if name in graph:
-                del graph[name]  # what is written is predicted
+    for part in split_outputs(outputs, [graph.num_nodes for graph in graphs], getattr(network, "per_atom", False)):
         known = {name: value for name, value in part.items() if not (name in UNDEFINED and value.isnan().any())}
-        if not all(value.isfinite().all() for value in known.values()):
-            found.append(None)
-            continue
-        for name, value in known.items():
-            graph[name] = value
-        found.append(for_extxyz(to_ase(graph)))
-    return found
+        yield {name: decode(name, value) for name, value in known.items()}

@@ -370,3 +370,15 @@ def test_bad_parameters_are_refused_at_once(kwargs, message):
         relax(potential(), [], **kwargs)
     with pytest.raises(ValueError, match="'dt' must be positive"):
         Fire(dt=0.0)
+
+
+def test_labels_of_the_geometry_it_started_from_do_not_come_along():
+    """They are not those of where it ends; what else it came with does."""
+    water = rattled(molecule("H2O"))
+    water.info |= {"REF_energy": 1.0, "energy": 2.0, "polarizability": np.eye(3), "name": "one", "charge": 0}
+    water.arrays["REF_forces"] = np.ones((3, 3))
+    (found,) = relax(potential(), [water], steps=2)
+    assert set(found.atoms.info) == {"name", "charge"}
+    assert set(found.atoms.arrays) == {"numbers", "positions"}
+    assert pr.from_ase(found.atoms, CUTOFF).energy.item() == found.atoms.get_potential_energy() != 1.0
+    assert water.info["REF_energy"] == 1.0

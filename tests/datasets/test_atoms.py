@@ -210,7 +210,7 @@ def test_labels_asked_for_must_be_there():
         dataset(unlabelled, labels=["stress"])
     with pytest.raises(ValueError, match=r"0 of 6 structures have 'dipole'\. Labels found: energy \(6\), forces \(6\)"):
         dataset(labelled(), labels=["energy", "dipole"])
-    with pytest.raises(ValueError, match="'enrgy' is no label"):
+    with pytest.raises(ValueError, match=r"'enrgy' is no label: did you mean 'energy'\?"):
         dataset(labelled(), labels=["enrgy"])
 
 
@@ -246,10 +246,23 @@ def test_labels_may_have_other_names(make, tmp_path):
     found = dataset(make(tmp_path), tmp_path / "cache", labels=["energy", "forces"], label_names=names)
     assert found[0].energy.tolist() == [-1.0]
     assert found[0].forces.tolist() == [[1.0, 1.0, 1.0]]
-    with pytest.raises(ValueError, match="It is read from 'pbe_energy', as 'label_names' says"):
+    with pytest.raises(ValueError, match=r"'energy' \(as 'pbe_energy'\). Labels found: .*; other numbers: dft_energy"):
         dataset(make(tmp_path), tmp_path / "cache", labels=["energy"], label_names={"energy": "pbe_energy"})
-    with pytest.raises(ValueError, match="'enrgy' is no label"):
+    with pytest.raises(ValueError, match=r"'enrgy' is no label: did you mean 'energy'\?"):
         dataset(make(tmp_path), label_names={"enrgy": "dft_energy"})
+
+
+def test_labels_are_told_with_where_they_were_read(tmp_path):
+    """Of each label, and of what is there beside: a typing error is seen."""
+    reference = bulk("Cu")
+    reference.info |= {"REF_energy": 1.0, "dft_energy": 2.0, "id": 7, "name": "one"}
+    found = dataset([*labelled(2), reference], tmp_path / "cache", label_names={"dipole": "mu"})
+    assert found.label_keys()["energy"] == {"atoms.calc": 2, "REF_energy": 1}
+    message = r"have 'dipole' \(as 'mu'\), 'charges'. Labels found: .*; other numbers: dft_energy, id\. "
+    with pytest.raises(ValueError, match=message):
+        found.check_labels("dipole", "charges", "energy")
+    with pytest.raises(ValueError, match="where they stand is said by 'label_names'"):
+        dataset([reference], labels={"energy": "dft_energy"})
 
 
 def test_labels_that_some_lack_are_nan_and_batch():

@@ -22,7 +22,7 @@ def summary(counts, energy=None, forces=None):
         data.energy = torch.tensor([energy])
     if forces is not None:
         data.forces = torch.as_tensor(forces)
-    return summarize(data)
+    return summarize(data, {}, [])
 
 
 @settings(max_examples=20, deadline=None, derandomize=True, database=None)
@@ -49,8 +49,8 @@ def test_neighbours_and_forces():
 def test_nan_is_no_label():
     data = from_ase(bulk("Cu", cubic=True), 3.0, torch.float64)
     data.energy, data.forces = torch.tensor([torch.nan]), torch.tensor([[torch.nan] * 3, *[[2.0] * 3] * 3])
-    found = summarize(data)
-    assert (found["labels"], found["energy"]) == (["forces"], None)
+    found = summarize(data, {"energy": "energy", "forces": "dft_forces"}, [])
+    assert (found["labels"], found["energy"]) == ({"forces": "dft_forces"}, None)
     assert statistics([found]).forces_rms == 2.0
 
 

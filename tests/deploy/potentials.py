@@ -13,8 +13,14 @@ CUTOFF = 3.5
 
 def potential(irreps_theta="0e+1o+2e", species=("H", "C", "O"), **kwargs):
     torch.manual_seed(0)
-    kwargs = {"irreps_hidden": "4x0e+4x1o+2x2e", "num_layers": 2, "repulsion": True, "num_neighbors": 10.0} | kwargs
-    model = RelaxedPotential(list(species), CUTOFF, irreps_theta, energy_shift=-50.0, **kwargs)
+    kwargs = {
+        "irreps_hidden": "4x0e+4x1o+2x2e",
+        "num_layers": 2,
+        "repulsion": True,
+        "num_neighbors": 10.0,
+        "energy_shift": -50.0,
+    } | kwargs
+    model = RelaxedPotential(list(species), CUTOFF, irreps_theta, **kwargs)
     for theta in pr.thetas(model).values():
         if irreps_theta is not None:
             theta.set_(theta() + 0.5 * theta.free @ torch.randn(theta.irreps_theta.dim))

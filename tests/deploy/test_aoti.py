@@ -131,7 +131,11 @@ def test_it_says_what_it_is_and_refuses_what_it_is_not_for(exported):
         package(graph(molecule("SiH4"), **fields))
     with pytest.raises(ValueError, match=r"the model needs those within 3\.5"):
         package(pr.from_ase(molecule("H2O"), cutoff=2.0))
-    with pytest.raises(TypeError, match=r"'pos' is torch.float32"):
+    with pytest.raises(TypeError, match=r"got Atoms\): give pr.from_ase\(atoms, 3.5, torch.float64, extras=False\)"):
+        package(molecule("H2O"))
+    with pytest.raises(
+        TypeError, match=r"'pos' is torch.float32 .* compiled for torch.float64 on cpu: give pr.from_ase"
+    ):
         package(graph(molecule("H2O"), **fields).apply(lambda t: t.float() if t.is_floating_point() else t))
     if "electric_field" in header["inputs"]:
         with pytest.raises(ValueError, match="the graph needs 'electric_field'"):
@@ -149,7 +153,10 @@ def test_bad_files_are_explained(tmp_path):
     (tmp_path / "model.pt2").write_bytes(b"no package")
     with pytest.raises(ValueError, match="not a package of AOTInductor"):
         load_aoti(tmp_path / "model.pt2")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+    (tmp_path / "model.pt2").rename(tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"a \.pt of metatomic is for its engines"):
+        load_aoti(tmp_path / "model.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
 def test_the_command_line_writes_it(tmp_path, capsys):

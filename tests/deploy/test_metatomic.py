@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from itertools import product
 
@@ -143,6 +144,17 @@ def test_bad_names_are_explained(tmp_path):
         export_metatomic(potential(), tmp_path / "model.pt2")
     with pytest.raises(FileNotFoundError, match="create it first"):
         export_metatomic(potential(), tmp_path / "none" / "model.pt")
+
+
+def test_shifts_that_float32_would_round_are_told(tmp_path):
+    """A seventh digit of 45,000 eV is some meV: what other programs are given, not what this package computes."""
+    small, large = (potential(energy_shift=shift).float() for shift in (-500.0, -45000.0))
+    export_metatomic(small, tmp_path / "small.pt")
+    with warnings.catch_warnings(record=True) as found:  # those of torch.jit among them
+        warnings.simplefilter("always")
+        export_metatomic(large, tmp_path / "large.pt")
+    assert any("float32, which rounds shifts of 45000 eV per atom by 3 meV" in str(one.message) for one in found)
+    export_metatomic(large.double(), tmp_path / "exact.pt")
 
 
 def test_the_command_line_writes_it(tmp_path, capsys):

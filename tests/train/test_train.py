@@ -1,6 +1,5 @@
 """From a config to a model file: what is wrong is named, what is interrupted goes on to the same weights."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,50 +12,22 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from filelock import FileLock
+from trainings import config
 
 import pyg_relaxed as pr
 from pyg_relaxed.cli import main
 from pyg_relaxed.io import read_header
-from pyg_relaxed.models import RelaxedE3NN, RelaxedPotential
+from pyg_relaxed.models import RelaxedPotential
 from pyg_relaxed.optim import RelaxedAdam
-from pyg_relaxed.train import Config, Parts, build, evaluate, predict, read_config, train
+from pyg_relaxed.train import Config, Parts, build, evaluate, read_config, train
 from pyg_relaxed.train.checkpoint import SafetensorsCheckpoint
 from pyg_relaxed.train.losses import Errors, residual
 from pyg_relaxed.train.verdict import loss_on, sentence
 
 # What Lightning and TensorBoard warn of on import and on small machines.
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning.*", "ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def structures(tmp_path_factory):
-    found = []
-    for n in range(24):
-        atoms = bulk(["Cu", "Au"][n % 2], cubic=True) * (1, 1, 1 + n % 3 // 2)
-        atoms.rattle(0.05, seed=n)
-        atoms.calc = EMT()
-        results = {name: atoms.calc.get_property(name, atoms) for name in ("energy", "forces", "stress")}
-        atoms.calc = SinglePointCalculator(atoms, **results)
-        found.append(atoms)
-    path = tmp_path_factory.mktemp("data") / "train.extxyz"
-    ase.io.write(path, found)
-    return path
-
-
-def config(structures, **changes):
-    raw = {
-        "data": {"train": str(structures), "validation": 0.25, "batch_size": 4},
-        "model": {"cutoff": 4.0, "irreps_hidden": "4x0e+4x1o", "num_layers": 2, "lmax": 1, "irreps_theta": "0e+1o"},
-        "loss": {"weights": {"energy": 1.0, "forces": 1.0, "stress": 1.0}},
-        "trainer": {"epochs": 3, "dtype": "float64", "accelerator": "cpu"},
-    }
-    for section, values in changes.items():
-        raw[section] = raw.get(section, {}) | values
-    return Config(**raw)
 
 
 def weights(path):
@@ -217,109 +188,6 @@ def test_a_tensor_is_learnt(structures, tmp_path):
     assert model.config["shift"][0] == pytest.approx(2.0 * 3**0.5, abs=0.1)
 
 
-def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
-    path = train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
-    whole = tmp_path / "whole"
-    assert predict(path, structures, whole, part_size=10) == 24
-    assert predict(path, structures, whole, part_size=10) == 0
-    (whole / "part-000001.extxyz").unlink()
-    assert predict(path, structures, whole, part_size=10) == 10
-    assert sum(predict(path, structures, tmp_path / "two", part_size=10, rank=n, num_processes=2) for n in (0, 1)) == 24
-    model = pr.load(path)
-    graphs = pr.datasets.AtomsDataset(structures, 4.0, dtype=torch.float64, progress=False)
-    for folder in (whole, tmp_path / "two"):
-        predicted = pr.datasets.AtomsDataset(folder, 4.0, dtype=torch.float64, progress=False)
-        for found, graph in zip(predicted, graphs, strict=True):
-            torch.testing.assert_close(found.forces, model(graph)["forces"], rtol=0, atol=1e-7)
-            torch.testing.assert_close(found.energy, model(graph)["energy"], rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="another model, structures or part_size"):
-        predict(path, structures, whole, part_size=5)
-    for name, value in (("batch_size", -1), ("part_size", 0), ("rank", 2), ("device", "no_such")):
-        with pytest.raises(ValueError, match=name.partition("_")[0]):
-            predict(path, structures, tmp_path / "bad", **{"num_processes": 2, name: value})
-    assert not (tmp_path / "bad").exists()
-    assert main(["eval", str(path), str(structures), "--label", "energy"]) == 2
-    assert main(["eval", str(path), str(structures), "--label", "energy=other_energy"]) == 2
-    assert "It is read from 'other_energy'" in capsys.readouterr().err
-    assert main(["eval", str(path), str(structures), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["forces"]["unit"] == "meV/Å"
-    assert main(["info", str(path)]) == 0
-    assert "RelaxedPotential" in capsys.readouterr().out
-
-
-def test_errors_do_not_depend_on_the_order_of_structures(tmp_path):
-    crystal, alone = bulk("Cu"), molecule("H2O")
-    crystal.calc = SinglePointCalculator(crystal, energy=1.0, stress=np.ones(6))
-    alone.calc = SinglePointCalculator(alone, energy=1.0)
-    model = pr.models.RelaxedPotential(["H", "O", "Cu"], 4.0, irreps_hidden="4x0e", num_layers=1)
-    for source in ([alone, crystal], [crystal, alone]):
-        dataset = pr.datasets.AtomsDataset(source, 4.0, progress=False)
-        found = evaluate(model, dataset, batch_size=1)
-        assert set(found) == {"energy", "stress"}
-
-
-def test_structures_that_cannot_be_written_as_they_are(tmp_path):
-    torch.manual_seed(0)
-    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
-    pr.save(model, tmp_path / "model.safetensors")
-    water = molecule("H2O")
-    water.info |= {"REF_energy": 1.0, "energy": 2.0, "comment": ""}
-    water.arrays |= {"REF_forces": np.ones((3, 3)), "forces": np.ones((3, 3))}
-    assert predict(tmp_path / "model.safetensors", [water], tmp_path / "out") == 1
-    found = ase.io.read(tmp_path / "out" / "part-000000.extxyz")
-    assert found.get_potential_energy() == pytest.approx(model(pr.from_ase(molecule("H2O"), 4.0))["energy"].item())
-
-
-def test_what_is_no_number_is_not_predicted(tmp_path):
-    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
-    with torch.no_grad():
-        next(model.parameters()).fill_(torch.inf)
-    pr.save(model, tmp_path / "model.safetensors")
-    assert predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out") == 0
-    assert "NaN or infinity" in (tmp_path / "out" / "part-000000.failed.txt").read_text()
-
-
-def test_what_is_no_fault_of_a_structure_is_tried_again(structures, tmp_path, monkeypatch):
-    model = pr.models.RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e", num_layers=1)
-    pr.save(model, tmp_path / "model.safetensors")
-
-    def gone(*_):
-        raise OSError(5, "Input/output error")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["pyg_relaxed.train.predict"], "as_graph", gone)
-        with pytest.raises(OSError, match="Input/output"):
-            predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out")
-    assert predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out") == 1
-
-
-def test_structures_with_and_without_a_charge_are_predicted_together(tmp_path):
-    torch.manual_seed(0)
-    model = RelaxedPotential(["H", "O"], 4.0, irreps_hidden="4x0e+4x1o", num_layers=1, charges=True)
-    pr.save(model, tmp_path / "model.safetensors")
-    structures = [molecule("H2O") for _ in range(2)]
-    structures[0].info["charge"] = 1
-    predict(tmp_path / "model.safetensors", structures, tmp_path / "out")
-    predicted = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
-    assert [atoms.get_charges().sum() for atoms in predicted] == pytest.approx([1, 0], abs=1e-5)
-
-
-def test_a_model_that_needs_features_is_refused(tmp_path):
-    pr.save(RelaxedE3NN("1x0e", "1o"), tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"model.safetensors holds a RelaxedE3NN, which needs features of the atoms"):
-        predict(tmp_path / "model.safetensors", [molecule("H2O")], tmp_path / "out")
-
-
-def test_an_empty_text_of_a_structure_does_not_swallow_what_is_predicted(structures, tmp_path):
-    path = train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
-    atoms = ase.io.read(structures, 0)
-    atoms.info["comment"] = ""
-    predict(path, [atoms], tmp_path / "predicted")
-    (found,) = ase.io.read(tmp_path / "predicted" / "part-000000.extxyz", ":")
-    energy = pr.load(path)(pr.from_ase(atoms, 4.0, torch.float64))["energy"].item()
-    assert found.get_potential_energy() == pytest.approx(energy, abs=1e-6)
-
-
 def test_a_config_from_the_command_line(structures, tmp_path, capsys):
     file = tmp_path / "new.yaml"
     for option in ([], ["--tensor"]):
@@ -340,6 +208,7 @@ def test_a_config_from_the_command_line(structures, tmp_path, capsys):
         ("loss.weights.force=1", "did you mean 'forces'"),
         ("theta.anneal=[2, 300]", "ends at epoch 300"),
         ("trainer.epochs", "must be such as 'trainer.epochs=5'"),
+        ("data.label_names.enrgy=dft_energy", r"data\.label_names: 'enrgy' is no label: did you mean 'energy'\?"),
     ],
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
@@ -347,6 +216,12 @@ def test_a_wrong_key_or_value_is_named(tmp_path, override, message):
     file.write_text("data: {train: a.extxyz}\n")
     with pytest.raises(ValueError, match=message):
         read_config(file, [override])
+
+
+def test_what_is_left_empty_has_its_default(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("data:\n  train: a.extxyz\n  label_names:\ntrainer:\n  # epochs: 5\n")
+    assert read_config(file) == Config(data={"train": "a.extxyz"})
 
 
 def test_labels_that_are_missing_are_counted(structures):
@@ -513,19 +388,6 @@ def test_what_cannot_be_had_is_told_by_its_key(structures, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(ValueError, match=r"'trainer.accelerator'"):
         train(config(structures, trainer={"accelerator": "gpu"}), tmp_path / "run")
-
-
-def test_an_element_the_model_does_not_know_is_named_by_its_structure(tmp_path):
-    pr.save(RelaxedPotential(["H"], 3.0, num_layers=1), tmp_path / "model.safetensors")
-    frames = [*labelled(3), Atoms("HeH", [[0, 0, 0], [0, 0, 1]])]
-    ase.io.write(tmp_path / "some.extxyz", frames)
-    dataset = pr.datasets.AtomsDataset(tmp_path / "some.extxyz", 3.0, progress=False)
-    with pytest.raises(ValueError, match="frame 3: atom 0 has atomic number 2"):
-        evaluate(pr.load(tmp_path / "model.safetensors"), dataset)
-    assert predict(tmp_path / "model.safetensors", tmp_path / "some.extxyz", tmp_path / "out") == 3
-    (failed,) = json.loads((tmp_path / "out" / "part-000000.failed.txt").read_text()).items()
-    assert "frame 3" in failed[0]
-    assert "atomic number 2" in failed[1]
 
 
 def test_other_files_than_models_are_told_apart(structures, tmp_path):

@@ -1,0 +1,206 @@
+"""Labels in structures: where they stand, in which shapes, and what a model has predicted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ..data import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, from_voigt, level_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from .pymatgen import AnyStructure
+
+REFERENCE: Final = "REF_"  # before the name of a label in ``info`` and ``arrays``: it is read first
+PREDICTED_BY: Final = "predicted_by"  # in ``info``: whose results these are
+CALCULATOR: Final = "atoms.calc"
+
+
+def find_labels(
+    atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: Mapping[str, str]
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return for each label its key and the dictionary that holds it: ``info``, ``arrays`` or the results."""
+    results = results_of(atoms)
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name in TARGETS:
+        held = (arrays, info) if KEYS[name].level == "node" else (info,)
+        if name in label_names:  # ASE's readers put what they know among the results
+            places = [(label_names[name], source) for source in (*held, results)]
+        else:
+            places = [(REFERENCE + name, source) for source in held] + [(name, source) for source in (results, *held)]
+        taken = [(key, id(source)) for key, source in found.values() if source is not results]
+        for key, source in places:
+            if key in source and (key, id(source)) not in taken:
+                found[name] = key, source
+                break
+    return found
+
+
+def take_labels(
+    atoms: Atoms, info: dict[str, Any], arrays: dict[str, Any], label_names: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the labels in the shapes of the table, and take them out of ``info`` and ``arrays``."""
+    labels = {}
+    for name, (key, source) in find_labels(atoms, info, arrays, label_names).items():
+        value = source.pop(key) if source is info or source is arrays else source[key]
+        labels[name] = shaped(name, value, len(atoms), key)
+    return labels
+
+
+def label_places(structure: Atoms | AnyStructure, label_names: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Return under which key each label stands, or that the calculator has it, and the keys of all other numbers."""
+    from ase import Atoms
+
+    if isinstance(structure, Atoms):
+        info, arrays = structure.info, structure.arrays
+        found = find_labels(structure, info, arrays, label_names)
+        places = {n: key if source is info or source is arrays else CALCULATOR for n, (key, source) in found.items()}
+        others = {k: v for k, v in (arrays | info).items() if k not in ("numbers", "positions")}
+    else:
+        others = structure.properties | structure.site_properties
+        places = {name: label_names.get(name, name) for name in TARGETS if label_names.get(name, name) in others}
+    numbers = [str(key) for key, value in others.items() if _is_numbers(value)]
+    return places, sorted(set(numbers).difference(places.values()))
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, int | float | list | np.ndarray | np.number) and np.asarray(value).dtype.kind in "iuf"
+
+
+def results_of(atoms: Atoms) -> dict[str, Any]:
+    """Return the results of a calculator, if they belong to this geometry."""
+    results = {name: value for name, value in getattr(atoms.calc, "results", {}).items() if value is not None}
+    changes = atoms.calc.check_state(atoms) if results and hasattr(atoms.calc, "check_state") else []
+    if changes:
+        warnings.warn(
+            f"the results of atoms.calc ({', '.join(results)}) belong to other {', '.join(changes)} and are not read: "
+            "compute them again, or set atoms.calc = None",
+            stacklevel=5,
+        )
+        return {}
+    return results
+
+
+def shaped(name: str, value: Any, num_atoms: int, found: str = "") -> np.ndarray:
+    """Return a label, ``found`` under some name, in the shape of the table, without the leading 1.
+
+    Raises:
+        ValueError: If it is not numbers, or of another shape.
+    """
+    key, name = KEYS[name], found or name
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"'{name}' must be numbers (got {value!r}): correct it, or give it another name")
+    expected = tuple(num_atoms if isinstance(n, str) else n for n in key.shape[key.level == "graph" :])
+    if key.voigt and array.shape == key.voigt_shape:
+        return from_voigt(array, key.voigt, "ase")
+    if key.level == "graph" and array.shape == key.shape:  # as graphs hold it
+        return array[0]
+    if array.shape == expected or (key.name == "magmoms" and array.shape == (num_atoms, 3)):
+        return array
+    if key.rank > 1 and array.shape == (*expected[: -key.rank], 3**key.rank):
+        return array.reshape(expected)
+    or_voigt = f", or {key.voigt_shape} in Voigt's notation," if key.rank > 2 else ""
+    raise ValueError(
+        f"'{name}' must have shape {expected}{or_voigt} (got {array.shape}): correct it, or give it another name"
+    )
+
+
+def set_labels(atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
+    """Give a structure labels as the results of a ``SinglePointCalculator``.
+
+    Those that ASE has no name for get their own name in ``info`` and ``arrays``, ``REF_<name>`` where that is taken.
+    """
+    from ase.calculators.calculator import all_properties
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    results = dict(labels)
+    for name in [name for name in results if name not in all_properties]:
+        where, key = _place(atoms, name)
+        where[REFERENCE + key if key in where else key] = results.pop(name)
+    if results:
+        if "stress" in results:
+            results["stress"] = _voigt(results["stress"])
+        atoms.calc = SinglePointCalculator(atoms, **results)
+
+
+def _place(atoms: Atoms, name: str) -> tuple[dict[str, Any], str]:
+    """Return in what, and under which key, an attribute of a graph stands that is no result."""
+    where = atoms.arrays if level_of(name) == "node" else atoms.info
+    return where, name.removeprefix(INFO_PREFIX).removeprefix(SITE_PREFIX)
+
+
+def _voigt(stress: np.ndarray) -> np.ndarray:
+    """Return Voigt-6 for a symmetric stress; one with a torque has nine numbers and keeps them."""
+    return stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] if np.array_equal(stress, stress.T) else stress
+
+
+def drop_labels(atoms: Atoms) -> None:
+    """Take all labels out of a structure, by their own names and as ``REF_<label>``, and its results."""
+    for key in (*TARGETS, *(REFERENCE + name for name in TARGETS), PREDICTED_BY):
+        atoms.info.pop(key, None)
+        if key in atoms.arrays:
+            del atoms.arrays[key]
+    atoms.calc = None
+
+
+def as_references(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
+    """Return a copy without results, whose labels stand as ``REF_<label>``; what was predicted is dropped.
+
+    Args:
+        atoms: The structure.
+        names: Attributes of graphs beyond the table that are labels, too: ``info_*``, ``site_*``.
+    """
+    found = atoms.copy()
+    labels = find_labels(atoms, atoms.info, atoms.arrays, {})
+    held = {name: (key, source[key]) for name, (key, source) in labels.items()}
+    for name in names:
+        where, key = _place(atoms, name)
+        if name not in KEYS and key in where:
+            held[name] = key, where[key]
+    for name, (key, value) in held.items():
+        where, own = _place(found, name)
+        if key == own:
+            where.pop(key, None)
+            if PREDICTED_BY not in atoms.info:
+                where[REFERENCE + key] = np.array(value)
+    return found
+
+
+def without_predicted(atoms: Atoms, by: str, names: Sequence[str] = ()) -> Atoms:
+    """Return a structure without the labels that a model has predicted, itself if it has not.
+
+    Args:
+        atoms: The structure.
+        by: The mark of the model.
+        names: As for :func:`as_references`; they get their own names back.
+    """
+    if atoms.info.get(PREDICTED_BY) != by:
+        return atoms
+    found = as_references(atoms, names)
+    for name in names:
+        where, key = _place(found, name)
+        if name not in KEYS and REFERENCE + key in where:
+            where[key] = where.pop(REFERENCE + key)
+    del found.info[PREDICTED_BY]
+    return found
+
+
+def for_extxyz(atoms: Atoms) -> Atoms:
+    """Return a structure with its results that ASE writes to extxyz and reads back as it is.
+
+    ASE refuses entries by the name of a result, and an empty text swallows the entry after it.
+    """
+    results = getattr(atoms.calc, "results", {})
+    found = atoms.copy()
+    found.calc = atoms.calc
+    for name, value in atoms.info.items():
+        if name in results or (isinstance(value, str) and not value):
+            del found.info[name]
+    for name in set(results).intersection(atoms.arrays):
+        del found.arrays[name]
+    return found

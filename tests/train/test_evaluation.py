@@ -1,0 +1,121 @@
+"""Errors of a trained model: which labels they are of, and where those are read."""
+
+import json
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from trainings import config
+
+import pyg_relaxed as pr
+from pyg_relaxed.cli import main
+from pyg_relaxed.models import RelaxedPotential, RelaxedTensor
+from pyg_relaxed.train import evaluate, predict, read_labelled, train
+
+# What Lightning and TensorBoard warn of on import and on small machines.
+pytestmark = pytest.mark.filterwarnings("ignore:::lightning.*", "ignore::DeprecationWarning")
+NAMES = {"energy": "dft_energy", "forces": "dft_forces"}
+
+
+def test_errors_do_not_depend_on_the_order_of_structures(tmp_path):
+    crystal, alone = bulk("Cu"), molecule("H2O")
+    crystal.calc = SinglePointCalculator(crystal, energy=1.0, stress=np.ones(6))
+    alone.calc = SinglePointCalculator(alone, energy=1.0)
+    model = pr.models.RelaxedPotential(["H", "O", "Cu"], 4.0, irreps_hidden="4x0e", num_layers=1)
+    for source in ([alone, crystal], [crystal, alone]):
+        dataset = pr.datasets.AtomsDataset(source, 4.0, progress=False)
+        found = evaluate(model, dataset, batch_size=1)
+        assert set(found) == {"energy", "stress"}
+
+
+@pytest.fixture(scope="module")
+def renamed(structures, tmp_path_factory):
+    """The same structures, whose labels have other names; beside them other energies, of other calculations."""
+    found = ase.io.read(structures, ":")
+    for atoms in found:
+        atoms.info["dft_energy"], atoms.arrays["dft_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=1000.0)
+    path = tmp_path_factory.mktemp("renamed") / "renamed.extxyz"
+    ase.io.write(path, found)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(renamed, tmp_path_factory):
+    chosen = config(
+        renamed, data={"label_names": NAMES}, loss={"weights": {"energy": 1.0, "forces": 1.0}}, trainer={"epochs": 1}
+    )
+    return train(chosen, tmp_path_factory.mktemp("run"))
+
+
+def test_labels_are_those_that_the_model_was_trained_on(model, renamed, structures, capsys):
+    assert main(["eval", str(model), str(renamed)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["label", "energy", "forces"]
+    assert [line.split("  ")[-1].strip() for line in lines[1:]] == ["dft_energy (24)", "dft_forces (24)"]
+    assert float(lines[1].split()[3]) < 1e4  # meV: not of the other energies
+    assert main(["eval", str(model), str(structures), "--label", "energy=energy", "--label", "forces=forces"]) == 0
+    same = capsys.readouterr().out.splitlines()
+    assert [line.split()[:4] for line in same[:3]] == [line.split()[:4] for line in lines]
+    assert main(["eval", str(model), str(renamed), "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert table["forces"]["read_from"] == {"dft_forces": 24}
+    assert table["forces"]["unit"] == "meV/Å"
+
+
+def test_labels_that_are_not_there_are_named_with_what_is(model, renamed, structures, capsys):
+    assert main(["eval", str(model), str(structures)]) == 0
+    out, err = capsys.readouterr()
+    assert "energy" not in out.replace("dft_energy", "")
+    assert "no structure has 'dft_forces', the training's 'forces': not compared" in err
+    assert main(["eval", str(model), str(renamed), "--label", "energy"]) == 2
+    assert main(["eval", str(model), str(renamed), "--label", "energy=pbe_energy"]) == 2
+    err = capsys.readouterr().err
+    assert "0 of 24 structures have 'energy' (as 'pbe_energy'). Labels found: forces (24)" in err
+    assert "other numbers: dft_energy" in err
+    assert "--label energy=NAME" in err
+    assert main(["eval", str(model), str(renamed), "--label", "enrgy=dft_energy"]) == 2
+    assert "did you mean 'energy'?" in capsys.readouterr().err
+
+
+def test_a_model_is_not_compared_with_itself(tmp_path, capsys):
+    model = RelaxedPotential(["Cu"], 4.0, irreps_hidden="4x0e", num_layers=1, repulsion=True)
+    path = tmp_path / "model.safetensors"
+    pr.save(model, path)
+    labelled = bulk("Cu", a=3.6)
+    labelled.calc = SinglePointCalculator(labelled, energy=1.0)
+    predict(path, [bulk("Cu"), labelled], tmp_path / "out")
+    assert main(["eval", str(path), str(tmp_path / "out")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.split()[:2] == ["energy", "1"]
+    assert line.endswith("REF_energy (1)")
+    predict(path, [bulk("Cu")], tmp_path / "none")
+    assert main(["eval", str(path), str(tmp_path / "none")]) == 2
+    assert "0 of 1 structures have 'energy', 'energies', 'forces', 'stress'" in capsys.readouterr().err
+    ase.io.write(tmp_path / "in.extxyz", bulk("Cu"))
+    relaxed = tmp_path / "relaxed.extxyz"
+    assert main(["relax", str(path), str(tmp_path / "in.extxyz"), "--out", str(relaxed)]) == 0
+    assert main(["eval", str(path), str(relaxed)]) == 2
+
+
+def test_labels_that_the_table_does_not_know_are_compared(tmp_path):
+    pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
+    copper = bulk("Cu")
+    copper.info["push"] = np.array([1.0, 2.0, 3.0])
+    predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
+    for source in ([copper], tmp_path / "out"):
+        dataset = read_labelled(tmp_path / "model.safetensors", source)
+        found = evaluate(pr.load(tmp_path / "model.safetensors"), dataset)
+        assert found["info_push"]["mae"] == pytest.approx(2.0)  # a strict model gives no vector to a cubic crystal
+
+
+def test_molecules_and_crystals_have_labels_of_their_own(tmp_path):
+    """Each label is told with the keys that it was read from."""
+    pr.save(RelaxedPotential(["H", "O", "Cu"], 4.0, num_layers=1), tmp_path / "model.safetensors")
+    water, copper = molecule("H2O"), bulk("Cu")
+    water.info["REF_energy"] = 1.0
+    copper.calc = SinglePointCalculator(copper, energy=1.0, stress=np.ones(6))
+    dataset = read_labelled(tmp_path / "model.safetensors", [water, copper])
+    assert dataset.label_keys() == {"energy": {"REF_energy": 1, "atoms.calc": 1}, "stress": {"atoms.calc": 1}}
