@@ -23,7 +23,7 @@ from ..data import cell_volume
 from ..files import check_directory
 from ..kernels.cpu import CompilerError
 from ..models import RelaxedPotential
-from ..models.potential import ELECTRIC
+from ..models.potential import ELECTRIC, is_open, push_on_charge
 from .folded import FoldedPotential, fold
 from .header import describe
 
@@ -180,21 +180,20 @@ class Package:
                     f"{self._like.dtype} on {self._like.device}: {self._way}"
                 )
         cell, shift = data.get("cell"), data.get("edge_cell_shift")
-        pbc = data.get("pbc")
-        is_open = not pbc.any() if pbc is not None else shift is None
-        cell = data.pos.new_zeros(3, 3) if cell is None or is_open else cell.view(3, 3)
+        has_no_lattice = bool(is_open(data, 1))
+        cell = data.pos.new_zeros(3, 3) if cell is None or has_no_lattice else cell.view(3, 3)
         shift = data.edge_index.new_zeros(data.edge_index.shape[1], 3) if shift is None else shift
         fields = {name: self._field(data, name) for name in self.header["inputs"][len(INPUTS) :]}
         inputs = (data.z.long(), data.pos, cell, data.edge_index.long(), shift.long(), *fields.values())
         found = self.run(*(value.contiguous() for value in inputs))  # it looks at no strides
         out = dict(zip(self.header["outputs"], found, strict=True))
-        if is_open:
+        if has_no_lattice:
             self._push(data, fields, out)
         moment, stress = out.pop("moment", None), out.pop("stress")
         has_volume = bool(cell_volume(cell) > 0)
         if has_volume:
             out["stress"] = stress[None]
-        if moment is not None and is_open:
+        if moment is not None and has_no_lattice:
             out["dipole"] = moment[None]
         if moment is not None and has_volume:
             out["polarization"] = moment[None] / torch.linalg.det(cell).abs()
@@ -219,19 +218,21 @@ class Package:
 
     def _push(self, data: Data, fields: Mapping[str, Tensor], out: dict[str, Tensor]) -> None:
         """Add what an electric field does to the charge of a molecule, as :class:`RelaxedPotential` does."""
-        charge = data.get("charge")
-        if charge is None or ELECTRIC not in self.header["fields"]:
+        if ELECTRIC not in self.header["fields"]:
             return
         parts = [named[ELECTRIC] for named in (fields, self.header["given_fields"], self._learned) if ELECTRIC in named]
-        field = sum(torch.as_tensor(part, dtype=data.pos.dtype, device=data.pos.device) for part in parts)
-        share = charge.to(data.pos).view(()) / len(data.pos)
-        push = (share * field).expand_as(data.pos)
+        field = data.pos.new_zeros(1, 3)
+        for part in parts:
+            field = field + torch.as_tensor(part).to(field)
+        push = push_on_charge(data, field, torch.zeros_like(data.z, dtype=torch.long), 1)
+        if push is None:
+            return
         work = (push * data.pos).sum(dim=1)
         out["energies"] = out["energies"] - work
         out["energy"] = out["energy"] - work.double().sum()
         out["forces"] = out["forces"] + push
         if "moment" in out:
-            out["moment"] = out["moment"] + share * data.pos.sum(dim=0)
+            out["moment"] = out["moment"] + data.charge.to(data.pos) * data.pos.mean(dim=0)
 
     def __repr__(self) -> str:
         species, cutoff = self.header["species"], self.header["cutoff"]

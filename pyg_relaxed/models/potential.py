@@ -209,7 +209,7 @@ class RelaxedPotential(OnNetwork):
         gradient, moment = gradients[0], -gradients[1] if len(gradients) > 1 else None
         source, target = data.edge_index
         forces = torch.zeros_like(data.pos).index_add(0, target, gradient).index_add(0, source, -gradient)
-        push = self._push(data, fields, batch, B)
+        push = push_on_charge(data, fields[ELECTRIC], batch, B) if ELECTRIC in fields else None
         out["forces"] = forces if push is None else forces + push
         volume = _volume(data, B)
         if volume is not None:
@@ -217,8 +217,8 @@ class RelaxedPotential(OnNetwork):
             virial = virial.new_zeros(B, 3, 3).index_add(0, batch[target], virial)
             out["stress"] = _per_volume(virial, volume.view(-1, 1, 1))
         if moment is not None:
-            if (is_open := _is_open(data, B)).any():
-                out["dipole"] = moment.masked_fill(~is_open.unsqueeze(1), float("nan"))
+            if (are_open := is_open(data, B)).any():
+                out["dipole"] = moment.masked_fill(~are_open.unsqueeze(1), float("nan"))
             if volume is not None:
                 out["polarization"] = _per_volume(moment, volume.unsqueeze(1))
         return out, moment
@@ -235,7 +235,7 @@ class RelaxedPotential(OnNetwork):
             energies = energies + self.repulsion(edge_vec.norm(dim=1), kind, data.edge_index)
         # Shifts are large: in float32 they would take the digits of what is learnt.
         energies = energies.double() + self.shift[kind]
-        push = self._push(data, fields, batch, B)
+        push = push_on_charge(data, fields[ELECTRIC], batch, B) if ELECTRIC in fields else None
         if push is not None:
             energies = energies - (push * data.pos).sum(dim=1)
         out = {"energy": energies.new_zeros(B).index_add(0, batch, energies), "energies": energies}
@@ -243,20 +243,28 @@ class RelaxedPotential(OnNetwork):
             total = data.get("charge")
             total = x.new_zeros(B) if total is None else total.to(x.dtype)
             out["charges"] = charges = x[:, 1] + _share(total, x[:, 1], batch)[batch]
-            if (is_open := _is_open(data, B)).any():
+            if (are_open := is_open(data, B)).any():
                 dipole = data.pos * charges.unsqueeze(1) + x[:, 2:]
                 dipole = x.new_zeros(B, 3).index_add(0, batch, dipole)
-                out["dipole"] = dipole.masked_fill(~is_open.unsqueeze(1), float("nan"))
+                out["dipole"] = dipole.masked_fill(~are_open.unsqueeze(1), float("nan"))
         return out
 
-    def _push(self, data: Data, fields: dict[str, Tensor], batch: Tensor, B: int) -> Tensor | None:
-        """Return the force of an electric field on a charged molecule, shared equally by its atoms, ``[N, 3]``."""
-        charge = data.get("charge")
-        if ELECTRIC not in fields or charge is None:
-            return None
-        charge = charge.to(data.pos.dtype).masked_fill(~_is_open(data, B), 0.0)
-        numbers = charge.new_zeros(B).index_add(0, batch, charge.new_ones(len(batch)))
-        return (fields[ELECTRIC] * (charge / numbers.clamp(min=1)).unsqueeze(1))[batch]
+
+def push_on_charge(data: Data, field: Tensor, batch: Tensor, B: int) -> Tensor | None:
+    """Return the force of an electric field on charged molecules, shared equally by their atoms, ``[N, 3]``.
+
+    Args:
+        data: Graphs, with the ``charge`` of each, without which there is no such force.
+        field: Of each, V/Å, shape ``[B, 3]``.
+        batch: Graph of each atom, shape ``[N]``.
+        B: Number of graphs.
+    """
+    charge = data.get("charge")
+    if charge is None:
+        return None
+    charge = charge.to(data.pos.dtype).masked_fill(~is_open(data, B), 0.0)
+    numbers = charge.new_zeros(B).index_add(0, batch, charge.new_ones(len(batch)))
+    return (field * (charge / numbers.clamp(min=1)).unsqueeze(1))[batch]
 
 
 @torch.no_grad()
@@ -292,13 +300,13 @@ def _share(total: Tensor, charges: Tensor, batch: Tensor) -> Tensor:
     return (total - torch.zeros_like(total).index_add(0, batch, charges)) / numbers.clamp(min=1)
 
 
-def _is_open(data: Data, B: int) -> Tensor:
+def is_open(data: Data, B: int) -> Tensor:
     """Return which structures are periodic along no vector, ``[B]``: with neither ``pbc`` nor cell and shifts, all."""
     pbc = data.get("pbc")
     if pbc is not None:
         return ~pbc.view(B, 3).any(dim=1)
-    is_open = data.get("cell") is None or data.get("edge_cell_shift") is None
-    return torch.full((B,), is_open, device=data.z.device)
+    has_no_lattice = data.get("cell") is None or data.get("edge_cell_shift") is None
+    return torch.full((B,), has_no_lattice, device=data.z.device)
 
 
 def _volume(data: Data, B: int) -> Tensor | None:
@@ -307,5 +315,5 @@ def _volume(data: Data, B: int) -> Tensor | None:
     if cell is None:
         return None
     found = cell_volume(cell.view(B, 3, 3))
-    has_volume = (found > 0) & ~_is_open(data, B)
+    has_volume = (found > 0) & ~is_open(data, B)
     return found.masked_fill(~has_volume, float("nan")) if has_volume.any() else None
