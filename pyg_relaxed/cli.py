@@ -201,19 +201,20 @@ def _train(options: argparse.Namespace) -> int:
 
 def _eval(options: argparse.Namespace) -> int:
     from .train import evaluate, load_trained, read_labelled
+    from .train.evaluation import read_from
     from .train.losses import unit
 
     label_names = _pairs("--label", options.label, "energy=dft_energy")
     dataset = read_labelled(options.model, options.source, label_names)
     found = evaluate(load_trained(options.model), dataset, batch_size=options.batch_size)
-    keys = dataset.label_keys()
+    keys = read_from(dataset, list(found))
     if options.json:
-        table = {name: mean | {"unit": unit(name)[0], "read_from": keys.get(name)} for name, mean in found.items()}
+        table = {name: mean | {"unit": unit(name)[0], "read_from": keys[name]} for name, mean in found.items()}
         print(json.dumps(table, ensure_ascii=False))
         return 0
     print(f"{'label':<24}{'values':>10}{'mae':>12}{'rmse':>12}  {'unit':<10}  read from (structures)")
     for name, mean in found.items():
-        read = ", ".join(f"{key} ({count})" for key, count in keys.get(name, {name: len(dataset)}).items())
+        read = ", ".join(f"{key} ({count})" for key, count in keys[name].items())
         numbers = f"{int(mean['count']):>10}{mean['mae']:>12.4g}{mean['rmse']:>12.4g}"
         print(f"{name:<24}{numbers}  {unit(name)[0] or '1':<10}  {read}")
     for name, key in dataset.label_names.items():
@@ -246,10 +247,11 @@ def _relax(options: argparse.Namespace) -> int:
     import ase.units
 
     from .adapters import open_source
-    from .adapters.labels import PREDICTED_BY, for_extxyz
+    from .adapters.extxyz import for_extxyz
+    from .adapters.labels import RELAXED_BY
     from .calculators import relax
     from .files import check_directory
-    from .io import load, predicted_mark, read_header, trained_label_names
+    from .io import fingerprint, load, read_header, trained_label_names
 
     header = read_header(options.model)
     if header["class"] != "RelaxedPotential":
@@ -272,7 +274,7 @@ def _relax(options: argparse.Namespace) -> int:
             relaxed.info.pop(key, None)
             relaxed.arrays.pop(key, None)
         relaxed.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
-        relaxed.info[PREDICTED_BY] = predicted_mark(header)
+        relaxed.info[RELAXED_BY] = fingerprint(header)
         ase.io.write(options.out, for_extxyz(relaxed), format="extxyz", append=True)
     written = options.out if options.out.exists() else "nothing is written"
     print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {written}")

@@ -138,8 +138,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
-def predicted_mark(header: Mapping[str, Any]) -> str:
-    """Return what tells predictions of a model in a file from those of others, given :func:`read_header`."""
+def fingerprint(header: Mapping[str, Any]) -> str:
+    """Return a short text that names a model file, given what :func:`read_header` returns."""
     return f"pyg-relaxed:{header['sha256'][:16]}"
 
 

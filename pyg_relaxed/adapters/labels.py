@@ -1,14 +1,15 @@
-"""Labels in structures: where they stand, in which shapes, and what a model has predicted."""
+"""Labels in structures: where they stand, in which shapes, and what of them a model has predicted."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import torch
 
-from ..data import INFO_PREFIX, KEYS, SITE_PREFIX, TARGETS, from_voigt, level_of
+from ..data import KEYS, TARGETS, from_voigt, info_key, level_of, to_tensor
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from .pymatgen import AnyStructure
 
 REFERENCE: Final = "REF_"  # before the name of a label in ``info`` and ``arrays``: it is read first
-PREDICTED_BY: Final = "predicted_by"  # in ``info``: whose results these are
+PREDICTED: Final = "predicted_"  # before the name of what a model has predicted, where labels keep their place
+PREDICTED_BY: Final = "predicted_by"  # in ``info``: by which model
+RELAXED_BY: Final = "relaxed_by"  # in ``info``: by which model, whose results those of the calculator are
 CALCULATOR: Final = "atoms.calc"
 
 
@@ -26,7 +29,7 @@ def find_labels(
     """Return for each label its key and the dictionary that holds it: ``info``, ``arrays`` or the results."""
     results = results_of(atoms)
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for name in TARGETS:
+    for name in sorted(TARGETS, key=lambda name: name not in label_names):  # what is named comes before what is not
         held = (arrays, info) if KEYS[name].level == "node" else (info,)
         if name in label_names:  # ASE's readers put what they know among the results
             places = [(label_names[name], source) for source in (*held, results)]
@@ -68,7 +71,9 @@ def label_places(structure: Atoms | AnyStructure, label_names: Mapping[str, str]
 
 
 def _is_numbers(value: Any) -> bool:
-    return isinstance(value, int | float | list | np.ndarray | np.number) and np.asarray(value).dtype.kind in "iuf"
+    if isinstance(value, list):
+        return to_tensor(value, torch.float64) is not None
+    return isinstance(value, int | float | np.number) or (isinstance(value, np.ndarray) and value.dtype.kind in "iuf")
 
 
 def results_of(atoms: Atoms) -> dict[str, Any]:
@@ -120,18 +125,30 @@ def set_labels(atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
 
     results = dict(labels)
     for name in [name for name in results if name not in all_properties]:
-        where, key = _place(atoms, name)
-        where[REFERENCE + key if key in where else key] = results.pop(name)
+        where = atoms.arrays if KEYS[name].level == "node" else atoms.info
+        where[REFERENCE + name if name in where else name] = results.pop(name)
     if results:
         if "stress" in results:
             results["stress"] = _voigt(results["stress"])
         atoms.calc = SinglePointCalculator(atoms, **results)
 
 
-def _place(atoms: Atoms, name: str) -> tuple[dict[str, Any], str]:
-    """Return in what, and under which key, an attribute of a graph stands that is no result."""
-    where = atoms.arrays if level_of(name) == "node" else atoms.info
-    return where, name.removeprefix(INFO_PREFIX).removeprefix(SITE_PREFIX)
+def set_predicted(atoms: Atoms, predicted: Mapping[str, np.ndarray], by: str) -> None:
+    """Put what a model has predicted beside all that a structure holds, in place of what another has.
+
+    Args:
+        atoms: The structure.
+        predicted: By the names of a graph.
+        by: Which model it was.
+    """
+    earlier = PREDICTED_BY in atoms.info
+    for held in (atoms.info, atoms.arrays) if earlier else ():
+        for key in [key for key in held if isinstance(key, str) and key.startswith(PREDICTED)]:
+            del held[key]
+    for name, value in predicted.items():
+        where = atoms.arrays if level_of(name) == "node" else atoms.info
+        where[PREDICTED + info_key(name)] = value
+    atoms.info[PREDICTED_BY] = by
 
 
 def _voigt(stress: np.ndarray) -> np.ndarray:
@@ -141,66 +158,8 @@ def _voigt(stress: np.ndarray) -> np.ndarray:
 
 def drop_labels(atoms: Atoms) -> None:
     """Take all labels out of a structure, by their own names and as ``REF_<label>``, and its results."""
-    for key in (*TARGETS, *(REFERENCE + name for name in TARGETS), PREDICTED_BY):
+    for key in (*TARGETS, *(REFERENCE + name for name in TARGETS), RELAXED_BY):
         atoms.info.pop(key, None)
         if key in atoms.arrays:
             del atoms.arrays[key]
     atoms.calc = None
-
-
-def as_references(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """Return a copy without results, whose labels stand as ``REF_<label>``; what was predicted is dropped.
-
-    Args:
-        atoms: The structure.
-        names: Attributes of graphs beyond the table that are labels, too: ``info_*``, ``site_*``.
-    """
-    found = atoms.copy()
-    labels = find_labels(atoms, atoms.info, atoms.arrays, {})
-    held = {name: (key, source[key]) for name, (key, source) in labels.items()}
-    for name in names:
-        where, key = _place(atoms, name)
-        if name not in KEYS and key in where:
-            held[name] = key, where[key]
-    for name, (key, value) in held.items():
-        where, own = _place(found, name)
-        if key == own:
-            where.pop(key, None)
-            if PREDICTED_BY not in atoms.info:
-                where[REFERENCE + key] = np.array(value)
-    return found
-
-
-def without_predicted(atoms: Atoms, by: str, names: Sequence[str] = ()) -> Atoms:
-    """Return a structure without the labels that a model has predicted, itself if it has not.
-
-    Args:
-        atoms: The structure.
-        by: The mark of the model.
-        names: As for :func:`as_references`; they get their own names back.
-    """
-    if atoms.info.get(PREDICTED_BY) != by:
-        return atoms
-    found = as_references(atoms, names)
-    for name in names:
-        where, key = _place(found, name)
-        if name not in KEYS and REFERENCE + key in where:
-            where[key] = where.pop(REFERENCE + key)
-    del found.info[PREDICTED_BY]
-    return found
-
-
-def for_extxyz(atoms: Atoms) -> Atoms:
-    """Return a structure with its results that ASE writes to extxyz and reads back as it is.
-
-    ASE refuses entries by the name of a result, and an empty text swallows the entry after it.
-    """
-    results = getattr(atoms.calc, "results", {})
-    found = atoms.copy()
-    found.calc = atoms.calc
-    for name, value in atoms.info.items():
-        if name in results or (isinstance(value, str) and not value):
-            del found.info[name]
-    for name in set(results).intersection(atoms.arrays):
-        del found.arrays[name]
-    return found

@@ -178,10 +178,10 @@ def as_label_names(label_names: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def info_key(name: str) -> str:
-    """Return under which key of ASE's ``info`` an input of graphs stands.
+    """Return under which key of ASE's ``info`` and ``arrays`` an attribute of graphs stands.
 
     Example:
-        >>> info_key("electric_field"), info_key("info_pressure")
-        ('electric_field', 'pressure')
+        >>> info_key("electric_field"), info_key("info_pressure"), info_key("site_wyckoff")
+        ('electric_field', 'pressure', 'wyckoff')
     """
-    return name.removeprefix(INFO_PREFIX)
+    return name.removeprefix(INFO_PREFIX).removeprefix(SITE_PREFIX)

@@ -196,7 +196,7 @@ class Package:
         if moment is not None and has_no_lattice:
             out["dipole"] = moment[None]
         if moment is not None and has_volume:
-            out["polarization"] = moment[None] / torch.linalg.det(cell).abs()
+            out["polarization"] = moment[None] / cell_volume(cell)
         return out
 
     @property

@@ -11,10 +11,10 @@ from ase import Atoms
 from torch_geometric.loader import DataLoader
 
 from ..adapters import Source, open_source
-from ..adapters.labels import without_predicted
-from ..data import TARGETS
+from ..adapters.labels import RELAXED_BY
+from ..data import TARGETS, info_key
 from ..datasets import AtomsDataset
-from ..io import load, predicted_mark, read_header, trained_label_names
+from ..io import load, read_header, trained_label_names
 from ..models import RelaxedPotential, RelaxedTensor
 from .data import KeepExtras, extras_among
 from .losses import Errors, residual
@@ -75,6 +75,7 @@ def evaluate(
     found = errors.means()
     if not found:
         dataset.check_labels(*(name for name in out if name in TARGETS))
+        raise ValueError(f"none of {len(dataset)} structures has a label that the model gives ({', '.join(out)})")
     return {name: {key: mean[key] for key in ("count", "mae", "rmse")} for name, mean in found.items()}
 
 
@@ -83,7 +84,7 @@ def read_labelled(
 ) -> AtomsDataset:
     """Return structures with what a model in a file needs to be evaluated on them.
 
-    Labels are looked for where those stood that it was trained on. Labels that it has predicted itself do not count.
+    Labels are looked for where those stood that it was trained on. What ``pyg-relaxed relax`` has computed is no label.
 
     Args:
         path: The file of the model.
@@ -99,7 +100,7 @@ def read_labelled(
     config: Any = model.config
     extras = extras_among([*model.fields, config.get("name", "")])
     dataset = AtomsDataset(
-        Unpredicted(open_source(source), predicted_mark(header), extras),
+        Unpredicted(open_source(source)),
         model.cutoff,
         label_names=trained_label_names(header) | dict(label_names or {}),
         dtype=next(model.parameters()).dtype,
@@ -110,24 +111,30 @@ def read_labelled(
     return dataset
 
 
+def read_from(dataset: AtomsDataset, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return from which keys labels were read, those beyond the table too, and in how many structures."""
+    keys = dataset.label_keys()
+    return {name: keys.get(name, {info_key(name): len(dataset)}) for name in names}  # KeepExtras asks for it in all
+
+
 class Unpredicted(Source):
-    """Structures of a source without the labels that a model itself has predicted: they are nothing to compare with.
+    """Structures of a source; those that a model has relaxed come without its results: they are no labels.
 
     Args:
         source: The structures.
-        by: The mark of the model, see :func:`pyg_relaxed.io.predicted_mark`.
-        names: Labels beyond the table of keys, ``info_*`` and ``site_*``.
     """
 
-    def __init__(self, source: Source, by: str, names: Sequence[str] = ()) -> None:
-        self.source, self.by, self.names = source, by, names
+    def __init__(self, source: Source) -> None:
+        self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, n: int) -> Any:
         structure = self.source[n]
-        return without_predicted(structure, self.by, self.names) if isinstance(structure, Atoms) else structure
+        if isinstance(structure, Atoms) and RELAXED_BY in structure.info:
+            structure = structure.copy()  # without a calculator
+        return structure
 
     def place(self, n: int) -> str:
         """Return where a structure is."""
@@ -135,4 +142,4 @@ class Unpredicted(Source):
 
     def digest(self) -> str:
         """Return a hash of all that is read."""
-        return f"{self.source.digest()} but for {self.by}"
+        return f"unpredicted {self.source.digest()}"

@@ -12,12 +12,13 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ..adapters import Source, as_atoms, from_ase, open_source
+from ..adapters.extxyz import for_extxyz
 from ..adapters.files import is_transient
-from ..adapters.labels import PREDICTED_BY, as_references, for_extxyz, set_labels
+from ..adapters.labels import set_predicted
 from ..checks import as_device, check_number
 from ..data import AtomicData, decode
 from ..files import replacing, write_text
-from ..io import predicted_mark, read_header
+from ..io import fingerprint, read_header
 from ..models.outputs import split_outputs
 from .evaluation import load_trained
 
@@ -49,15 +50,16 @@ def predict(
     rank: int = 0,
     num_processes: int = 1,
 ) -> Counts:
-    """Write what a model predicts, in parts of extxyz; return how many structures this process wrote.
+    """Write what a model predicts, in parts of extxyz; return what became of those of this process.
 
     Structures are read when they are needed and forgotten when they are written, so any number will do. A part is
     written as a whole or not at all, and one that is there is not computed again: what is interrupted goes on. Several
     processes, each with its ``rank``, share the parts. Structures that cannot be read, and those that the model is not
     for, are named in ``part-*.failed.txt`` beside their part, JSON of places and reasons.
 
-    Structures keep all that they came with. Labels among it stand as ``REF_<label>`` beside what is predicted, and the
-    predictions are marked by ``info["predicted_by"]``.
+    Structures keep all that they came with, labels too, as far as :func:`~pyg_relaxed.adapters.extxyz.for_extxyz` has
+    a place for it. Beside it stand, in ``info`` and ``arrays``, ``predicted_energy``, ``predicted_forces`` and so on,
+    and ``predicted_by``, which model it was.
 
     Args:
         model: A model file.
@@ -90,7 +92,7 @@ def predict(
         path = folder / f"part-{first // part_size:06d}.extxyz"
         is_there = path.exists()
         if not is_there:
-            _write_part(network, structures, numbers, path, batch_size, predicted_mark(header))
+            _write_part(network, structures, numbers, path, batch_size, fingerprint(header))
         failed = len(json.loads(_failures(path).read_text(encoding="utf-8"))) if _failures(path).exists() else 0
         good = len(numbers) - failed
         counts = Counts(
@@ -138,9 +140,9 @@ def _write_part(
             if not all(np.isfinite(value).all() for value in found.values()):
                 failed[place] = "the model gives NaN or infinity"
                 continue
-            new = as_references(atoms, found)
-            set_labels(new, found)
-            new.info[PREDICTED_BY] = mark
+            new = atoms.copy()  # the user's own may be in memory
+            new.calc = atoms.calc
+            set_predicted(new, found, mark)
             predicted.append(for_extxyz(new))
     if failed:
         write_text(_failures(path), json.dumps(failed, ensure_ascii=False, indent=1))

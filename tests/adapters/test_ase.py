@@ -400,3 +400,10 @@ def test_from_ase_is_quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         to_ase(from_ase(bulk("NaCl", "rocksalt", a=5.64)))
+
+
+def test_a_label_that_is_named_goes_before_one_that_is_not():
+    copper = bulk("Cu")
+    copper.info["energy"] = 6.0
+    data = from_ase(copper, label_names={"free_energy": "energy"})
+    assert (data.free_energy.item(), "energy" in data) == (6.0, False)

@@ -255,7 +255,7 @@ def test_labels_may_have_other_names(make, tmp_path):
 def test_labels_are_told_with_where_they_were_read(tmp_path):
     """Of each label, and of what is there beside: a typing error is seen."""
     reference = bulk("Cu")
-    reference.info |= {"REF_energy": 1.0, "dft_energy": 2.0, "id": 7, "name": "one"}
+    reference.info |= {"REF_energy": 1.0, "dft_energy": 2.0, "id": 7, "name": "one", "bonds": [[0, 1], [1]]}
     found = dataset([*labelled(2), reference], tmp_path / "cache", label_names={"dipole": "mu"})
     assert found.label_keys()["energy"] == {"atoms.calc": 2, "REF_energy": 1}
     message = r"have 'dipole' \(as 'mu'\), 'charges'. Labels found: .*; other numbers: dft_energy, id\. "

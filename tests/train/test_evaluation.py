@@ -86,29 +86,47 @@ def test_a_model_is_not_compared_with_itself(tmp_path, capsys):
     pr.save(model, path)
     labelled = bulk("Cu", a=3.6)
     labelled.calc = SinglePointCalculator(labelled, energy=1.0)
-    predict(path, [bulk("Cu"), labelled], tmp_path / "out")
-    assert main(["eval", str(path), str(tmp_path / "out")]) == 0
-    (line,) = capsys.readouterr().out.splitlines()[1:]
-    assert line.split()[:2] == ["energy", "1"]
-    assert line.endswith("REF_energy (1)")
-    predict(path, [bulk("Cu")], tmp_path / "none")
-    assert main(["eval", str(path), str(tmp_path / "none")]) == 2
-    assert "0 of 1 structures have 'energy', 'energies', 'forces', 'stress'" in capsys.readouterr().err
-    ase.io.write(tmp_path / "in.extxyz", bulk("Cu"))
+    errors = []
+    ase.io.write(tmp_path / "in.extxyz", labelled)
+    predict(path, tmp_path / "in.extxyz", tmp_path / "out")
+    for source in ("in.extxyz", "out"):
+        assert main(["eval", str(path), str(tmp_path / source)]) == 0
+        errors.append(capsys.readouterr().out)
+    assert errors[0] == errors[1]
+    assert errors[0].splitlines()[1].split()[:2] == ["energy", "1"]
     relaxed = tmp_path / "relaxed.extxyz"
     assert main(["relax", str(path), str(tmp_path / "in.extxyz"), "--out", str(relaxed)]) == 0
-    assert main(["eval", str(path), str(relaxed)]) == 2
+    predict(path, relaxed, tmp_path / "again")
+    for source in (relaxed, tmp_path / "again"):
+        assert main(["eval", str(path), str(source)]) == 2
+        assert "0 of 1 structures have 'energy', 'energies', 'forces', 'stress'" in capsys.readouterr().err
 
 
-def test_labels_that_the_table_does_not_know_are_compared(tmp_path):
-    pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
+def test_labels_that_the_table_does_not_know_are_compared(tmp_path, capsys):
+    model = RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1, fields={"info_pull": "1o"})
+    pr.save(model, tmp_path / "model.safetensors")
     copper = bulk("Cu")
-    copper.info["push"] = np.array([1.0, 2.0, 3.0])
+    copper.info |= {"push": np.array([1.0, 2.0, 3.0]), "pull": np.zeros(3)}
     predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
-    for source in ([copper], tmp_path / "out"):
-        dataset = read_labelled(tmp_path / "model.safetensors", source)
-        found = evaluate(pr.load(tmp_path / "model.safetensors"), dataset)
-        assert found["info_push"]["mae"] == pytest.approx(2.0)  # a strict model gives no vector to a cubic crystal
+    assert main(["eval", str(tmp_path / "model.safetensors"), str(tmp_path / "out")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.split()[:3] == ["info_push", "3", "2"]  # without a field a cubic crystal has no vector
+    assert line.endswith(" push (1)")
+    del copper.info["push"]
+    with pytest.raises(ValueError, match="the structure has no 'info_push'"):
+        read_labelled(tmp_path / "model.safetensors", [copper])
+    dataset = pr.datasets.AtomsDataset([bulk("Cu")], 4.0, extras=True, progress=False)
+    with pytest.raises(ValueError, match="'info_pull'"):
+        evaluate(model, dataset)
+
+
+def test_a_data_set_without_any_label_of_the_model_is_refused(tmp_path):
+    model = RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1)
+    dataset = pr.datasets.AtomsDataset([bulk("Cu")], 4.0, progress=False)
+    with pytest.raises(ValueError, match=r"none of 1 structures has a label that the model gives \(info_push\)"):
+        evaluate(model, dataset)
+    with pytest.raises(ValueError, match="the data set is empty"):
+        evaluate(model, dataset[:0])
 
 
 def test_molecules_and_crystals_have_labels_of_their_own(tmp_path):

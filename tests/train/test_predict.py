@@ -36,7 +36,7 @@ def test_predictions_go_on_and_are_shared(structures, tmp_path, capsys):
     for folder in (whole, tmp_path / "two"):
         predicted = open_source(folder)
         for n, graph in enumerate(graphs):
-            forces, energy = predicted[n].get_forces(), predicted[n].get_potential_energy()
+            forces, energy = predicted[n].arrays["predicted_forces"], predicted[n].info["predicted_energy"]
             np.testing.assert_allclose(forces, model(graph)["forces"].numpy(force=True), rtol=0, atol=1e-7)
             assert energy == pytest.approx(model(graph)["energy"].item(), rel=0, abs=1e-6)
     with pytest.raises(ValueError, match="another model, structures or part_size"):
@@ -58,7 +58,9 @@ def test_structures_that_cannot_be_written_as_they_are(tmp_path):
     water.arrays |= {"REF_forces": np.ones((3, 3)), "forces": np.ones((3, 3))}
     assert predict(tmp_path / "model.safetensors", [water], tmp_path / "out").written == 1
     found = ase.io.read(tmp_path / "out" / "part-000000.extxyz")
-    assert found.get_potential_energy() == pytest.approx(model(pr.from_ase(molecule("H2O"), 4.0))["energy"].item())
+    energy = model(pr.from_ase(molecule("H2O"), 4.0))["energy"].item()
+    assert found.info["predicted_energy"] == pytest.approx(energy)
+    assert found.info["REF_energy"] == 1.0
 
 
 def test_what_is_no_number_is_not_predicted(tmp_path):
@@ -92,7 +94,7 @@ def test_structures_with_and_without_a_charge_are_predicted_together(tmp_path):
     structures[0].info["charge"] = 1
     predict(tmp_path / "model.safetensors", structures, tmp_path / "out")
     predicted = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
-    assert [atoms.get_charges().sum() for atoms in predicted] == pytest.approx([1, 0], abs=1e-5)
+    assert [atoms.arrays["predicted_charges"].sum() for atoms in predicted] == pytest.approx([1, 0], abs=1e-5)
 
 
 def test_a_model_that_needs_features_is_refused(tmp_path):
@@ -108,7 +110,7 @@ def test_an_empty_text_of_a_structure_does_not_swallow_what_is_predicted(structu
     predict(path, [atoms], tmp_path / "predicted")
     (found,) = ase.io.read(tmp_path / "predicted" / "part-000000.extxyz", ":")
     energy = pr.load(path)(pr.from_ase(atoms, 4.0, torch.float64))["energy"].item()
-    assert found.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+    assert found.info["predicted_energy"] == pytest.approx(energy, abs=1e-6)
 
 
 def test_an_element_the_model_does_not_know_is_named_by_its_structure(tmp_path, capsys):
@@ -134,43 +136,114 @@ def test_structures_keep_what_they_came_with(tmp_path):
     model = RelaxedPotential(["Cu"], 4.0, irreps_hidden="4x0e", num_layers=1)
     pr.save(model, tmp_path / "model.safetensors")
     copper = bulk("Cu", a=3.6123456789)
-    copper.info |= {"dft_energy": -45000.12345678, "REF_stress": np.arange(6.0), "name": "one"}
-    copper.arrays["site_energy"] = np.array([1.23456789012])
-    copper.calc = SinglePointCalculator(copper, energy=-3.25, forces=[[0.0, 0.0, 0.5]], stress=np.ones(6))
+    copper.info |= {"dft_energy": -45000.12345678, "REF_energy": -1.0, "energy": -2.0, "name": "one"}
+    copper.arrays |= {"site_energy": np.array([1.23456789012]), "REF_forces": np.ones((1, 3))}
+    copper.calc = SinglePointCalculator(copper, free_energy=-3.25, forces=[[0.0, 0.0, 0.5]], stress=np.arange(6.0))
+    given = copper.copy()
     predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
+    assert copper == given
+    assert copper.info == given.info
     (found,) = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
     np.testing.assert_allclose(found.cell, copper.cell, rtol=0, atol=1e-14)
-    assert found.info["dft_energy"] == -45000.12345678
-    assert found.info["name"] == "one"
+    assert {name: found.info[name] for name in ("dft_energy", "REF_energy", "name")} == {
+        **{"dft_energy": -45000.12345678, "REF_energy": -1.0},
+        "name": "one",
+    }
     assert found.arrays["site_energy"] == pytest.approx([1.23456789012], abs=1e-8)
-    assert found.info["REF_energy"] == -3.25
-    assert found.arrays["REF_forces"].tolist() == [[0.0, 0.0, 0.5]]
-    assert found.info["REF_stress"].tolist() == list(range(6))
-    graph = pr.from_ase(copper, 4.0)
-    assert found.get_potential_energy() == pytest.approx(model(graph)["energy"].item(), abs=1e-6)
-    assert pr.from_ase(found, 4.0).energy.item() == -3.25
+    assert found.arrays["REF_forces"].tolist() == [[1.0, 1.0, 1.0]]
+    assert found.calc.results["free_energy"] == -3.25
+    assert found.get_potential_energy() == -2.0
+    assert found.get_forces().tolist() == [[0.0, 0.0, 0.5]]
+    assert found.get_stress().tolist() == list(range(6))
+    out = model(pr.from_ase(copper, 4.0))
+    assert found.info["predicted_energy"] == pytest.approx(out["energy"].item(), abs=1e-6)
+    assert found.arrays["predicted_forces"].shape == (1, 3)
+    labels = pr.from_ase(found, 4.0)
+    assert (labels.energy.item(), labels.forces[0, 0].item()) == (-1.0, 1.0)
 
 
-def test_what_another_model_has_predicted_is_no_reference(tmp_path):
-    for n in range(2):
-        torch.manual_seed(n)
-        model = RelaxedPotential(["Cu"], 4.0, irreps_hidden="4x0e", num_layers=1, energy_shift=n)
+def test_predictions_can_be_labels(tmp_path):
+    """All components come back in their order, those of a stress with a torque too."""
+    torch.manual_seed(0)
+    model = RelaxedPotential(["Cu", "Au"], 4.0, "0e+1o+2e", irreps_hidden="4x0e+4x1o", num_layers=1).double()
+    for theta in pr.thetas(model).values():
+        theta.set_(theta() + torch.randn(theta.irreps_theta.dim))
+    pr.save(model, tmp_path / "model.safetensors")
+    alloy = bulk("Cu", cubic=True)
+    alloy.symbols[0] = "Au"
+    alloy.rattle(0.1, seed=0)
+    predict(tmp_path / "model.safetensors", [alloy], tmp_path / "out")
+    (found,) = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
+    names = {name: f"predicted_{name}" for name in ("energy", "energies", "forces", "stress")}
+    labels, out = (
+        pr.from_ase(found, 4.0, torch.float64, label_names=names),
+        model(pr.from_ase(alloy, 4.0, torch.float64)),
+    )
+    for name in names:
+        torch.testing.assert_close(labels[name], out[name], rtol=0, atol=1e-7, msg=lambda m: f"{name}: {m}")  # noqa: B023
+    assert (labels.stress - labels.stress.mT).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("ij=ji", "polarizability"), ("ijk=ikj", "piezoelectric_tensor"), ("ijkl=jikl=klij", "elastic_tensor")],
+)
+def test_tensors_can_be_labels(arguments, tmp_path):
+    torch.manual_seed(0)
+    model = RelaxedTensor(["Cu", "Au"], *arguments, cutoff=4.0, num_layers=1, irreps_theta="0e+1o").double()
+    for theta in pr.thetas(model).values():
+        theta.set_(theta() + torch.randn(theta.irreps_theta.dim))
+    pr.save(model, tmp_path / "model.safetensors")
+    cell = bulk("Cu")
+    predict(tmp_path / "model.safetensors", [cell], tmp_path / "out")
+    (found,) = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
+    name = arguments[1]
+    label = pr.from_ase(found, 4.0, torch.float64, label_names={name: f"predicted_{name}"})[name]
+    expected = model(pr.from_ase(cell, 4.0, torch.float64))[name]
+    torch.testing.assert_close(label, expected, rtol=0, atol=1e-7)
+    assert expected.abs().max() > 1e-3
+
+
+def test_tensors_of_atoms_can_be_labels(tmp_path):
+    torch.manual_seed(0)
+    model = RelaxedTensor(["Cu"], "ij", "born_effective_charges", cutoff=4.0, num_layers=1, per_atom=True).double()
+    pr.save(model, tmp_path / "model.safetensors")
+    copper = bulk("Cu", cubic=True)
+    copper.rattle(0.1, seed=0)
+    copper.calc = SinglePointCalculator(copper, born_effective_charges=np.arange(36.0).reshape(4, 3, 3))
+    predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
+    (found,) = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
+    name = "born_effective_charges"
+    assert pr.from_ase(found, 4.0)[name].flatten().tolist() == list(range(36))
+    label = pr.from_ase(found, 4.0, torch.float64, label_names={name: f"predicted_{name}"})[name]
+    torch.testing.assert_close(label, model(pr.from_ase(copper, 4.0, torch.float64))[name], rtol=0, atol=1e-7)
+
+
+def test_what_another_model_has_predicted_is_replaced(tmp_path):
+    """Nothing is left of it that would seem to be of the other."""
+    torch.manual_seed(0)
+    models = [RelaxedPotential(["Cu"], 4.0, num_layers=1), RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1)]
+    for n, model in enumerate(models):
         pr.save(model, tmp_path / f"{n}.safetensors")
-    predict(tmp_path / "0.safetensors", [bulk("Cu")], tmp_path / "first")
+    copper = bulk("Cu")
+    copper.info["predicted_class"] = "metal"  # not ours
+    predict(tmp_path / "0.safetensors", [copper], tmp_path / "first")
     predict(tmp_path / "1.safetensors", tmp_path / "first", tmp_path / "second")
     first, second = (ase.io.read(tmp_path / name / "part-000000.extxyz") for name in ("first", "second"))
-    assert "REF_energy" not in second.info
     assert first.info["predicted_by"] != second.info["predicted_by"]
-    assert first.get_potential_energy() != second.get_potential_energy()
+    assert {"predicted_energy", "predicted_stress", "predicted_class"} < set(first.info)
+    assert set(second.info) == {"predicted_push", "predicted_by"}
+    assert "predicted_forces" not in second.arrays
 
 
-def test_properties_that_the_table_does_not_know_are_predicted_beside_their_references(tmp_path):
+def test_properties_that_the_table_does_not_know_are_inputs_and_labels(tmp_path):
     torch.manual_seed(0)
-    pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
+    model = RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1, fields={"info_pull": "1o"})
+    pr.save(model, tmp_path / "model.safetensors")
     copper = bulk("Cu")
-    copper.info["push"] = [1.0, 2.0, 3.0]
-    predict(tmp_path / "model.safetensors", [copper, bulk("Cu", a=3.7)], tmp_path / "out")
-    with_label, without = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
-    assert with_label.info["REF_push"].tolist() == [1.0, 2.0, 3.0]
-    assert with_label.info["push"].shape == without.info["push"].shape == (3,)
-    assert "REF_push" not in without.info
+    copper.info |= {"push": np.array([1.0, 2.0, 3.0]), "pull": np.array([0.5, 0.0, 0.0])}
+    assert predict(tmp_path / "model.safetensors", [copper, bulk("Cu")], tmp_path / "out") == (1, 0, 1)
+    (found,) = ase.io.read(tmp_path / "out" / "part-000000.extxyz", ":")
+    assert found.info["push"].tolist() == [1.0, 2.0, 3.0]
+    assert found.info["pull"].tolist() == [0.5, 0.0, 0.0]
+    assert found.info["predicted_push"][0] != 0
