@@ -199,6 +199,30 @@ def check_edge_index(edge_index: Tensor, num_edges: int) -> None:
         raise TypeError(f"'edge_index' must be int64 (got {edge_index.dtype})")
 
 
+def check_graph(z: Tensor, pos: Tensor, edge_index: Tensor, edge_cell_shift: Tensor) -> None:
+    """Raise unless the parts of a graph fit together: code that is compiled would read beyond their ends.
+
+    Raises:
+        ValueError: If one has another shape, a position is not finite, or an edge ends at no atom.
+        TypeError: If ``edge_index`` is not integer.
+    """
+    if pos.shape != (len(z), 3):
+        raise ValueError(f"'pos' must have shape ({len(z)}, 3), as 'z' has {len(z)} atoms (got {tuple(pos.shape)})")
+    if not bool(pos.isfinite().all()):
+        atom = int((~pos.isfinite().all(dim=1)).nonzero()[0, 0])
+        raise ValueError(f"atom {atom} has position {pos[atom].tolist()}: correct or remove it")
+    check_edge_index(edge_index, edge_index.shape[-1])
+    if edge_cell_shift.shape != (edge_index.shape[1], 3):
+        raise ValueError(
+            f"'edge_cell_shift' must have shape ({edge_index.shape[1]}, 3), as 'edge_index' has so many edges "
+            f"(got {tuple(edge_cell_shift.shape)})"
+        )
+    outside = (edge_index < 0) | (edge_index >= len(z))
+    if bool(outside.any()):
+        edge = int(outside.any(dim=0).nonzero()[0, 0])
+        raise ValueError(f"edge {edge} joins atoms {edge_index[:, edge].tolist()}, the graph has {len(z)}")
+
+
 def check_positions(pos: np.ndarray) -> None:
     """Raise unless ``pos`` has shape ``[N, 3]``, is finite and within 1e8 Å.
 

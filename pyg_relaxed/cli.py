@@ -23,12 +23,18 @@ exit codes:
   2    bad input or usage; nothing was written
   130  interrupted; nothing was written
 """
+EVAL_EXIT_CODES = """\
+exit codes:
+  0    done
+  2    bad input or usage
+  3    done, but structures were left out (--skip)
+"""
 PREDICT_EXIT_CODES = """\
 exit codes:
   0    done
   2    bad input or usage; nothing was computed
   3    done, but some structures failed: DIR/part-*.failed.txt names them and says why
-  130  interrupted; the same command goes on
+  130  interrupted, 143 terminated; the same command goes on
 """
 RELAX_EXIT_CODES = """\
 exit codes:
@@ -109,7 +115,12 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.add_argument("--dry-run", action="store_true", help="print the config with its defaults, train nothing")
     command.set_defaults(run=_train)
 
-    command = commands.add_parser("eval", help="errors of a model on structures with labels")
+    command = commands.add_parser(
+        "eval",
+        help="errors of a model on structures with labels",
+        epilog=EVAL_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("model", metavar="MODEL", type=Path, help="file of the model")
     command.add_argument("source", metavar="STRUCTURES", help="file or folder of structures")
     command.add_argument("--batch-size", type=int, default=16, help="structures at a time (default: %(default)s)")
@@ -119,6 +130,9 @@ def _add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         action="append",
         default=[],
         help="where a label stands, such as energy=dft_energy (default: where it stood in the training)",
+    )
+    command.add_argument(
+        "--skip", action="store_true", help="leave out structures that cannot be read or that the model is not for"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=_eval)
@@ -205,13 +219,17 @@ def _eval(options: argparse.Namespace) -> int:
     from .train.losses import unit
 
     label_names = _pairs("--label", options.label, "energy=dft_energy")
-    dataset = read_labelled(options.model, options.source, label_names)
+    dataset = read_labelled(options.model, options.source, label_names, "skip" if options.skip else "raise")
     found = evaluate(load_trained(options.model), dataset, batch_size=options.batch_size)
     keys = read_from(dataset, list(found))
+    code = 3 if dataset.failures else 0
     if options.json:
-        table = {name: mean | {"unit": unit(name)[0], "read_from": keys[name]} for name, mean in found.items()}
+        table = {
+            name: mean | {"count": int(mean["count"]), "unit": unit(name)[0], "read_from": keys[name]}
+            for name, mean in found.items()
+        }
         print(json.dumps(table, ensure_ascii=False))
-        return 0
+        return code
     print(f"{'label':<24}{'values':>10}{'mae':>12}{'rmse':>12}  {'unit':<10}  read from (structures)")
     for name, mean in found.items():
         read = ", ".join(f"{key} ({count})" for key, count in keys[name].items())
@@ -220,7 +238,7 @@ def _eval(options: argparse.Namespace) -> int:
     for name, key in dataset.label_names.items():
         if name not in keys:
             print(f"pyg-relaxed: no structure has '{key}', the training's '{name}': not compared", file=sys.stderr)
-    return 0
+    return code
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -243,12 +261,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _relax(options: argparse.Namespace) -> int:
-    import ase.io
     import ase.units
 
     from .adapters import open_source
-    from .adapters.extxyz import for_extxyz
-    from .adapters.labels import RELAXED_BY
+    from .adapters.extxyz import to_extxyz
+    from .adapters.labels import results_as_predicted
     from .calculators import relax
     from .files import check_directory
     from .io import fingerprint, load, read_header, trained_label_names
@@ -260,22 +277,31 @@ def _relax(options: argparse.Namespace) -> int:
     check_directory(options.out)
     if options.out.exists():
         raise ValueError(f"{options.out} is there already: choose another name")
+    if options.out.suffix not in (".extxyz", ".xyz"):
+        raise ValueError(f"{options.out.name}: extxyz is written, give a name that ends in .extxyz")
+    if options.pressure and not options.cell:
+        raise ValueError("--pressure is a pressure on the cell: give --cell too")
     settings = {name: getattr(options, name) for name in ("cell", "fmax", "steps", "device")}
     settings["pressure"] = options.pressure * ase.units.GPa
     counts = {"converged": 0, "not converged": 0, "failed": 0}
     for found in relax(model, source, on_error="report", **settings):  # type: ignore[arg-type]
-        if found.error:
+        relaxed, place = found.atoms, source.place(found.index)
+        try:
+            if found.error:
+                raise ValueError(found.error)
+            for key in trained_label_names(header).values():  # of another geometry
+                relaxed.info.pop(key, None)
+                relaxed.arrays.pop(key, None)
+            results_as_predicted(relaxed, fingerprint(header))
+            relaxed.info |= {"converged": found.converged, "steps": found.steps, "place": place}
+            text = to_extxyz(relaxed)
+        except ValueError as error:
             counts["failed"] += 1
-            print(f"{source.place(found.index)}: {found.error}", file=sys.stderr)
+            print(f"{place}: {error}", file=sys.stderr)
             continue
         counts["converged" if found.converged else "not converged"] += 1
-        relaxed = found.atoms
-        for key in trained_label_names(header).values():  # of another geometry
-            relaxed.info.pop(key, None)
-            relaxed.arrays.pop(key, None)
-        relaxed.info |= {"converged": found.converged, "steps": found.steps, "place": source.place(found.index)}
-        relaxed.info[RELAXED_BY] = fingerprint(header)
-        ase.io.write(options.out, for_extxyz(relaxed), format="extxyz", append=True)
+        with options.out.open("a", encoding="utf-8") as file:
+            file.write(text)
     written = options.out if options.out.exists() else "nothing is written"
     print(f"{', '.join(f'{count} {name}' for name, count in counts.items())}: {written}")
     return 3 if counts["failed"] else int(counts["not converged"] > 0)

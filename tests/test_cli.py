@@ -7,7 +7,8 @@ import warnings
 import ase.io
 import numpy as np
 import pytest
-from ase.build import molecule
+import torch
+from ase.build import bulk, molecule
 from pymatgen.core import Lattice, Structure
 
 import pyg_relaxed as pr
@@ -56,7 +57,8 @@ def test_relax_writes_what_arrives_and_names_what_does_not(tmp_path, capsys):
     assert "frame 1: atom 1 has atomic number 6, the model knows only" in err
     written = ase.io.read(tmp_path / "out.extxyz", ":")
     assert [(str(atoms.symbols), atoms.info["steps"]) for atoms in written] == [("OH2", 3), ("H2", 3)]
-    assert all(atoms.get_forces().any() for atoms in written)
+    assert all(atoms.arrays["predicted_forces"].any() for atoms in written)
+    assert all(atoms.calc is None for atoms in written)
     assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz")]) == 2
     assert cli.main([*arguments, "--out", str(tmp_path / "all.extxyz"), "--fmax", "1e9"]) == 3
     ase.io.write(tmp_path / "in.extxyz", molecule("H2O"))
@@ -65,6 +67,41 @@ def test_relax_writes_what_arrives_and_names_what_does_not(tmp_path, capsys):
     pr.save(pr.models.RelaxedTensor(["H", "O"], "i", "dipole", num_layers=1), tmp_path / "model.safetensors")
     assert cli.main([*arguments, "--out", str(tmp_path / "none.extxyz")]) == 2
     assert "holds a RelaxedTensor" in capsys.readouterr().err
+
+
+def test_relax_refuses_what_it_cannot_do_before_it_starts(tmp_path, capsys):
+    pr.save(pr.models.RelaxedPotential(["H"], num_layers=1), tmp_path / "model.safetensors")
+    ase.io.write(tmp_path / "in.extxyz", molecule("H2"))
+    arguments = ["relax", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--out"]
+    assert cli.main([*arguments, str(tmp_path / "out.cif")]) == 2
+    assert "out.cif: extxyz is written, give a name that ends in .extxyz" in capsys.readouterr().err
+    assert cli.main([*arguments, str(tmp_path / "out.xyz"), "--pressure", "1"]) == 2
+    assert "give --cell too" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_relax_writes_the_whole_stress_of_where_it_ended_and_drops_older_predictions(tmp_path):
+    torch.manual_seed(0)
+    model = pr.models.RelaxedPotential(["Cu", "Au"], irreps_theta="0e+1o+2e", irreps_hidden="4x0e+4x1o", num_layers=1)
+    for theta in pr.thetas(model).values():
+        theta.set_(theta() + torch.randn(theta.irreps_theta.dim))
+    model = model.double()
+    pr.save(model, tmp_path / "model.safetensors")
+    alloy = bulk("Cu", cubic=True)
+    alloy.symbols[0] = "Au"
+    alloy.rattle(0.1, seed=0)
+    alloy.info |= {"predicted_by": "pyg-relaxed:0 dipole", "predicted_dipole": np.ones(3), "predicted_gap": 1.0}
+    ase.io.write(tmp_path / "in.extxyz", alloy)
+    arguments = ["relax", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--fmax", "1e9"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out.extxyz")]) == 0
+    found = ase.io.read(tmp_path / "out.extxyz")
+    stress = model(pr.from_ase(alloy, model.cutoff, torch.float64))["stress"][0].numpy(force=True)
+    np.testing.assert_allclose(found.info["predicted_stress"], stress, rtol=0, atol=1e-6)
+    assert abs(stress - stress.T).max() > 1e-4
+    assert found.info["predicted_by"].split()[1:] == ["energy", "energies", "forces", "stress"]
+    assert {"predicted_energies", "predicted_forces"} <= set(found.arrays)
+    assert found.info["predicted_gap"] == 1.0
+    assert "predicted_dipole" not in found.info
 
 
 def test_relax_leaves_out_labels_of_other_names_too(tmp_path):

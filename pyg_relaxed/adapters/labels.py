@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = "REF_"  # before the name of a label in ``info`` and ``arrays``: it is read first
 PREDICTED: Final = "predicted_"  # before the name of what a model has predicted, where labels keep their place
-PREDICTED_BY: Final = "predicted_by"  # in ``info``: by which model
-RELAXED_BY: Final = "relaxed_by"  # in ``info``: by which model, whose results those of the calculator are
+PREDICTED_BY: Final = "predicted_by"  # in ``info``: by which model, and the names of what it was
+MARK: Final = "pyg-relaxed:"  # with which ours begin, see ``io.fingerprint``
 CALCULATOR: Final = "atoms.calc"
 
 
@@ -134,21 +134,43 @@ def set_labels(atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
 
 
 def set_predicted(atoms: Atoms, predicted: Mapping[str, np.ndarray], by: str) -> None:
-    """Put what a model has predicted beside all that a structure holds, in place of what another has.
+    """Put what a model has predicted beside all that a structure holds, in place of what another of ours has.
 
     Args:
         atoms: The structure.
         predicted: By the names of a graph.
-        by: Which model it was.
+        by: Which model it was, as :func:`~pyg_relaxed.io.fingerprint` says it.
     """
-    earlier = PREDICTED_BY in atoms.info
-    for held in (atoms.info, atoms.arrays) if earlier else ():
-        for key in [key for key in held if isinstance(key, str) and key.startswith(PREDICTED)]:
-            del held[key]
+    drop_predicted(atoms)
     for name, value in predicted.items():
         where = atoms.arrays if level_of(name) == "node" else atoms.info
         where[PREDICTED + info_key(name)] = value
-    atoms.info[PREDICTED_BY] = by
+    atoms.info[PREDICTED_BY] = " ".join([by, *(info_key(name) for name in predicted)])
+
+
+def predicted_by(atoms: Atoms) -> tuple[str, list[str]]:
+    """Return which of our models has predicted something of a structure, empty if none, and the names of what."""
+    by, *names = str(atoms.info.get(PREDICTED_BY, "")).split() or [""]
+    return (by, names) if by.startswith(MARK) else ("", [])
+
+
+def drop_predicted(atoms: Atoms) -> None:
+    """Take what one of our models has predicted out of a structure."""
+    by, names = predicted_by(atoms)
+    for key in (*(PREDICTED + name for name in names), PREDICTED_BY) if by else ():
+        atoms.info.pop(key, None)
+        atoms.arrays.pop(key, None)
+
+
+def results_as_predicted(atoms: Atoms, by: str) -> None:
+    """Put the results of a model, as our calculators leave them, where what is predicted stands: they are no labels."""
+    results = atoms.calc.results
+    names = [name for name in TARGETS if name in results and name != "free_energy"]  # the energy again
+    predicted = {name: results[name] for name in names}
+    if "stress_tensor" in results:
+        predicted["stress"] = results["stress_tensor"]  # all nine
+    atoms.calc = None
+    set_predicted(atoms, predicted, by)
 
 
 def _voigt(stress: np.ndarray) -> np.ndarray:
@@ -157,9 +179,9 @@ def _voigt(stress: np.ndarray) -> np.ndarray:
 
 
 def drop_labels(atoms: Atoms) -> None:
-    """Take all labels out of a structure, by their own names and as ``REF_<label>``, and its results."""
-    for key in (*TARGETS, *(REFERENCE + name for name in TARGETS), RELAXED_BY):
+    """Take out of a structure what is of its geometry alone: labels, ``REF_<label>``, results, what is predicted."""
+    for key in (*TARGETS, *(REFERENCE + name for name in TARGETS)):
         atoms.info.pop(key, None)
-        if key in atoms.arrays:
-            del atoms.arrays[key]
+        atoms.arrays.pop(key, None)
+    drop_predicted(atoms)
     atoms.calc = None

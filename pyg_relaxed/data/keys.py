@@ -155,6 +155,12 @@ def check_labels(names: Iterable[str]) -> None:
         ValueError: If one is not.
     """
     for name in names:
+        if name.startswith((INFO_PREFIX, SITE_PREFIX)):
+            where = "info" if name.startswith(INFO_PREFIX) else "arrays"
+            raise ValueError(
+                f"'{name}' is read from '{info_key(name)}' in atoms.{where} and nowhere else: give what stands there "
+                f"this name, or call it '{name[:5]}NAME' after it"
+            )
         if name not in TARGETS:
             raise ValueError(f"'{name}' is no label: {nearest(name, TARGETS)}")
 

@@ -351,4 +351,6 @@ def _as_it_is(row: Any) -> Any:
 
 
 def _failure(row: Row) -> ValueError:
-    return ValueError(f"{row.place}: {row.reason}. Correct it, or leave such entries out with on_error='skip'")
+    return ValueError(
+        f"{row.place}: {row.reason}. Correct it, or leave such entries out with on_error='skip' (--skip of an eval)"
+    )

@@ -17,7 +17,7 @@ from torch.export import Dim
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch_geometric.data import Batch, Data
 
-from ..checks import check_reach, check_species
+from ..checks import check_graph, check_reach, check_species
 from ..compat import o3
 from ..data import cell_volume
 from ..files import check_directory
@@ -153,8 +153,8 @@ class Package:
           of the package no derivatives
 
     Raises:
-        ValueError: For a batch, an element that the model does not know, edges that end before its cutoff, or a field
-            that is missing.
+        ValueError: For a batch, parts that do not fit together, an element that the model does not know, edges that end
+            before its cutoff, or a field that is missing.
         TypeError: If it is no graph, or one of another dtype or on another device.
     """
 
@@ -181,8 +181,13 @@ class Package:
                 )
         cell, shift = data.get("cell"), data.get("edge_cell_shift")
         has_no_lattice = bool(is_open(data, 1))
-        cell = data.pos.new_zeros(3, 3) if cell is None or has_no_lattice else cell.view(3, 3)
-        shift = data.edge_index.new_zeros(data.edge_index.shape[1], 3) if shift is None else shift
+        if cell is None or shift is None or has_no_lattice:
+            if not has_no_lattice or (shift is not None and shift.any()):
+                raise ValueError("a periodic graph needs 'pbc', 'cell' and 'edge_cell_shift': " + self._way)
+            cell = data.pos.new_zeros(3, 3)
+        cell = cell.view(3, 3)
+        shift = data.edge_index.new_zeros(data.edge_index.shape[-1], 3) if shift is None else shift
+        check_graph(data.z, data.pos, data.edge_index, shift)
         fields = {name: self._field(data, name) for name in self.header["inputs"][len(INPUTS) :]}
         inputs = (data.z.long(), data.pos, cell, data.edge_index.long(), shift.long(), *fields.values())
         found = self.run(*(value.contiguous() for value in inputs))  # it looks at no strides

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from ..adapters import open_source
-from ..data import INFO_PREFIX, SITE_PREFIX
+from ..data import INFO_PREFIX, SITE_PREFIX, info_key
 from ..datasets import AtomsDataset
 from ..models.species import atomic_numbers
 from .config import Config, Source
@@ -37,11 +37,17 @@ class KeepExtras:
         Raises:
             ValueError: If one of the names is missing.
         """
-        for name in list(data.keys()):
-            if name.startswith((INFO_PREFIX, SITE_PREFIX)) and name not in self.names:
+        found = extras_among(data.keys())
+        if missing := [name for name in self.names if name not in found]:
+            where = "arrays" if missing[0].startswith(SITE_PREFIX) else "info"
+            keys = ", ".join(map(info_key, found)) or "nothing"
+            raise ValueError(
+                f"the structure has no '{info_key(missing[0])}' in atoms.{where}, where '{missing[0]}' is read from. "
+                f"Beyond the table of keys it has {keys}"
+            )
+        for name in found:
+            if name not in self.names:
                 del data[name]
-        if missing := [name for name in self.names if name not in data]:
-            raise ValueError(f"the structure has no '{missing[0]}'")
         return data
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from ..adapters import Source, open_source
-from ..adapters.labels import RELAXED_BY
+from ..adapters.labels import drop_predicted, predicted_by
 from ..data import TARGETS, info_key
 from ..datasets import AtomsDataset
-from ..io import load, read_header, trained_label_names
+from ..io import fingerprint, load, read_header, trained_label_names
 from ..models import RelaxedPotential, RelaxedTensor
 from .data import KeepExtras, extras_among
 from .losses import Errors, residual
@@ -80,32 +81,37 @@ def evaluate(
 
 
 def read_labelled(
-    path: str | Path, source: str | Path | Sequence[Any] | Source, label_names: Mapping[str, str] | None = None
+    path: str | Path,
+    source: str | Path | Sequence[Any] | Source,
+    label_names: Mapping[str, str] | None = None,
+    on_error: str = "raise",
 ) -> AtomsDataset:
     """Return structures with what a model in a file needs to be evaluated on them.
 
-    Labels are looked for where those stood that it was trained on. What ``pyg-relaxed relax`` has computed is no label.
+    Labels are looked for where those stood that it was trained on. What the model itself has predicted is none.
 
     Args:
         path: The file of the model.
         source: Structures, as :func:`~pyg_relaxed.adapters.open_source` takes them.
         label_names: Labels that stand elsewhere, such as ``{"energy": "dft_energy"}``; ``{"energy": "energy"}`` if it
             was the training whose labels did.
+        on_error: ``"skip"`` leaves out structures that cannot be read or that the model is not for.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If a structure cannot be read, or none has a label of ``label_names``.
+        ValueError: If a structure cannot be read or the model is not for it, or none has a label of ``label_names``.
     """
     model, header = load_trained(path), read_header(path)
     config: Any = model.config
     extras = extras_among([*model.fields, config.get("name", "")])
     dataset = AtomsDataset(
-        Unpredicted(open_source(source)),
+        Unpredicted(open_source(source), fingerprint(header)),
         model.cutoff,
         label_names=trained_label_names(header) | dict(label_names or {}),
         dtype=next(model.parameters()).dtype,
         extras=bool(extras),
-        pre_transform=KeepExtras(extras) if extras else None,
+        on_error=on_error,
+        pre_transform=Fitting(model, KeepExtras(extras)),
     )
     dataset.check_labels(*label_names or ())
     return dataset
@@ -117,23 +123,48 @@ def read_from(dataset: AtomsDataset, names: Sequence[str]) -> dict[str, dict[str
     return {name: keys.get(name, {info_key(name): len(dataset)}) for name in names}  # KeepExtras asks for it in all
 
 
+class Fitting:
+    """Let through what a model can compute.
+
+    Args:
+        model: The model.
+        extras: What else it reads or gives.
+    """
+
+    def __init__(self, model: RelaxedPotential | RelaxedTensor, extras: KeepExtras) -> None:
+        self.model, self.extras = model, extras
+
+    def __call__(self, data: Data) -> Data:
+        """Return the graph with what the model needs.
+
+        Raises:
+            ValueError: If the model is not for it.
+        """
+        data = self.extras(data)
+        self.model.check(data)
+        return data
+
+
 class Unpredicted(Source):
-    """Structures of a source; those that a model has relaxed come without its results: they are no labels.
+    """Structures of a source, without what a model has predicted of them: for that model it is no label.
 
     Args:
         source: The structures.
+        by: The model, as :func:`~pyg_relaxed.io.fingerprint` says it.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    def __init__(self, source: Source, by: str) -> None:
+        self.source, self.by = source, by
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, n: int) -> Any:
         structure = self.source[n]
-        if isinstance(structure, Atoms) and RELAXED_BY in structure.info:
-            structure = structure.copy()  # without a calculator
+        if isinstance(structure, Atoms) and predicted_by(structure)[0] == self.by:
+            calculator, structure = structure.calc, structure.copy()  # the user's own may be in memory
+            structure.calc = calculator
+            drop_predicted(structure)
         return structure
 
     def place(self, n: int) -> str:
@@ -142,4 +173,4 @@ class Unpredicted(Source):
 
     def digest(self) -> str:
         """Return a hash of all that is read."""
-        return f"unpredicted {self.source.digest()}"
+        return f"unpredicted {self.by} {self.source.digest()}"

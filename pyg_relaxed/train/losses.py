@@ -42,7 +42,9 @@ def residual(name: str, out: Mapping[str, Tensor], data: Data) -> Tensor:
         return next(iter(out.values())).flatten()[:0]
     value = out[name]
     if value.shape != label.shape:
-        raise ValueError(f"'{name}' of the model is {tuple(value.shape)}, its label {tuple(label.shape)}")
+        is_of_atoms = len(label) == data.num_nodes and len(value) != data.num_nodes
+        way = ": with per_atom=True ('model.per_atom' of a config) it gives one for each atom" if is_of_atoms else ""
+        raise ValueError(f"'{name}' of the model is {tuple(value.shape)}, its label {tuple(label.shape)}{way}")
     difference = (value - label)[known]
     if name in PER_ATOM:
         difference = difference / _num_atoms(data)[known]

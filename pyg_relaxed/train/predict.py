@@ -12,12 +12,12 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from ..adapters import Source, as_atoms, from_ase, open_source
-from ..adapters.extxyz import for_extxyz
+from ..adapters.extxyz import to_extxyz
 from ..adapters.files import is_transient
 from ..adapters.labels import set_predicted
 from ..checks import as_device, check_number
 from ..data import AtomicData, decode
-from ..files import replacing, write_text
+from ..files import write_text
 from ..io import fingerprint, read_header
 from ..models.outputs import split_outputs
 from .evaluation import load_trained
@@ -59,7 +59,7 @@ def predict(
 
     Structures keep all that they came with, labels too, as far as :func:`~pyg_relaxed.adapters.extxyz.for_extxyz` has
     a place for it. Beside it stand, in ``info`` and ``arrays``, ``predicted_energy``, ``predicted_forces`` and so on,
-    and ``predicted_by``, which model it was.
+    and ``predicted_by``, which model it was and the names of what it gave.
 
     Args:
         model: A model file.
@@ -102,6 +102,8 @@ def predict(
 
 
 def _check_same(folder: Path, manifest: dict[str, Any]) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: predictions go into a folder, choose another name")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / MANIFEST
     if path.exists():
@@ -120,8 +122,6 @@ def _failures(part: Path) -> Path:
 def _write_part(
     network: torch.nn.Module, structures: Source, numbers: range, path: Path, batch_size: int, mark: str
 ) -> None:
-    from ase.io import write
-
     parameter, cutoff = next(network.parameters()), float(network.cutoff)  # type: ignore[arg-type]
     given, predicted, failed = [], [], {}
     for number in numbers:
@@ -143,13 +143,15 @@ def _write_part(
             new = atoms.copy()  # the user's own may be in memory
             new.calc = atoms.calc
             set_predicted(new, found, mark)
-            predicted.append(for_extxyz(new))
+            try:
+                predicted.append(to_extxyz(new))
+            except Exception as error:  # ASE raises anything
+                failed[place] = f"cannot be written: {error}"
     if failed:
         write_text(_failures(path), json.dumps(failed, ensure_ascii=False, indent=1))
     else:
         _failures(path).unlink(missing_ok=True)  # of a time when it was interrupted
-    with replacing(path) as new_file:
-        write(new_file, predicted, format="extxyz")
+    write_text(path, "".join(predicted))
 
 
 def _predicted(

@@ -71,44 +71,49 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         MovableCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
     )
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
-    if trainer.is_global_zero:
-        run.mkdir(parents=True, exist_ok=True)
-        write_text(run / CONFIG, config.to_yaml())
-        write_text(run / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
-        _say(record["counts"], model)
-    path = run / "checkpoints" / "last.safetensors"
-    if trainer.is_global_zero and path.exists():
-        print(f"going on from {path}", flush=True)
-    with warnings.catch_warnings():
-        _quiet()
-        with _only_one(run) if trainer.is_global_zero else nullcontext(), _interrupted(trainer):
-            trainer.fit(module, parts, ckpt_path=path if path.exists() else None)
-        weights = SafetensorsCheckpoint().load_checkpoint(best.best_model_path)["state_dict"]
-        module.load_state_dict(weights)
-        if config.theta.anneal is not None:
-            strict_(model)  # of the moving average something is left
-        tested = trainer.test(module, parts, verbose=False)[0] if "test" in parts.parts else {}
-    if trainer.is_global_zero:
-        provenance = record | {
-            "config": config.model_dump(mode="json"),
-            "validation_loss": float(torch.nan if best.best_model_score is None else best.best_model_score),
-            "epochs": trainer.current_epoch,
-            "test": {name: float(value) for name, value in tested.items()},
-        }
-        model = model.cpu()
-        validation = parts.parts["validation"]
-        if config.theta.anneal is not None:
-            provenance["validation_loss"] = loss_on(model.eval(), validation, config.loss, config.data.batch_size)
-        has_theta = config.model.irreps_theta is not None or getattr(config.model, "learn_fields", [])
-        may_break = has_theta and config.theta.anneal is None
-        if may_break:
-            provenance["symmetry"] = verdict(model, validation, config.loss, config.data.batch_size)
-        save(model, run / MODEL, parts.frame, provenance)
-        for name, value in tested.items():
-            print(f"{name} {value:.4g}")
-        if may_break:
-            print(provenance["symmetry"]["verdict"])
+    with _only_one(run) if trainer.is_global_zero else nullcontext():
+        _check_same(run, config, record)  # again: another may have come and gone
+        path = run / "checkpoints" / "last.safetensors"
+        if trainer.is_global_zero:
+            write_text(run / CONFIG, config.to_yaml())
+            write_text(run / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
+            _say(record["counts"], model)
+            if path.exists():
+                print(f"going on from {path}", flush=True)
+        with warnings.catch_warnings():
+            _quiet()
+            with _interrupted(trainer):
+                trainer.fit(module, parts, ckpt_path=path if path.exists() else None)
+            weights = SafetensorsCheckpoint().load_checkpoint(best.best_model_path)["state_dict"]
+            module.load_state_dict(weights)
+            if config.theta.anneal is not None:
+                strict_(model)  # of the moving average something is left
+            tested = trainer.test(module, parts, verbose=False)[0] if "test" in parts.parts else {}
+        if trainer.is_global_zero:
+            record |= {
+                "validation_loss": float(torch.nan if best.best_model_score is None else best.best_model_score),
+                "epochs": trainer.current_epoch,
+                "test": {name: float(value) for name, value in tested.items()},
+            }
+            _finish(model.cpu(), config, parts, run / MODEL, record)
     return run / MODEL
+
+
+def _finish(model: torch.nn.Module, config: Config, parts: Parts, path: Path, record: dict[str, Any]) -> None:
+    """Write the file of the model, and say how well it did."""
+    provenance = record | {"config": config.model_dump(mode="json")}
+    validation = parts.parts["validation"]
+    if config.theta.anneal is not None:
+        provenance["validation_loss"] = loss_on(model.eval(), validation, config.loss, config.data.batch_size)
+    has_theta = config.model.irreps_theta is not None or getattr(config.model, "learn_fields", [])
+    may_break = has_theta and config.theta.anneal is None
+    if may_break:
+        provenance["symmetry"] = verdict(model, validation, config.loss, config.data.batch_size)
+    save(model, path, parts.frame, provenance)
+    for name, value in record["test"].items():
+        print(f"{name} {value:.4g}")
+    if may_break:
+        print(provenance["symmetry"]["verdict"])
 
 
 def _trainer(config: Config, run: Path, callbacks: list[Callback]) -> Trainer:
@@ -152,6 +157,7 @@ def _only_one(run: Path) -> Iterator[None]:
     Raises:
         ValueError: If one does.
     """
+    run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / LOCK)
     try:
         lock.acquire(blocking=False)
@@ -211,7 +217,7 @@ def _versions() -> dict[str, str]:
 def _check_same(run: Path, config: Config, record: dict[str, Any]) -> None:
     """Raise if the folder holds another training."""
     if not (run / CONFIG).exists():
-        if run.is_dir() and any(run.iterdir()):
+        if run.is_dir() and any(path.name != LOCK for path in run.iterdir()):
             raise ValueError(f"{run} holds something else than a training: choose another folder")
         return
     earlier = _flat(yaml.safe_load((run / CONFIG).read_text(encoding="utf-8")))

@@ -137,6 +137,20 @@ def test_it_says_what_it_is_and_refuses_what_it_is_not_for(exported):
         TypeError, match=r"'pos' is torch.float32 .* compiled for torch.float64 on cpu: give pr.from_ase"
     ):
         package(graph(molecule("H2O"), **fields).apply(lambda t: t.float() if t.is_floating_point() else t))
+    for name, change, message in (
+        ("pos", lambda pos: pos[:2], r"'pos' must have shape \(3, 3\), as 'z' has 3 atoms"),
+        ("pos", lambda pos: pos * torch.nan, "atom 0 has position"),
+        ("edge_index", lambda edges: edges + 1, "joins atoms .* the graph has 3"),
+        ("edge_index", lambda edges: edges[:, 1:], "'edge_cell_shift' must have shape"),
+        ("edge_cell_shift", lambda shift: shift + 1, "a periodic graph needs"),
+        ("pbc", lambda pbc: ~pbc, None),
+    ):
+        wrong = graph(molecule("H2O"), **fields)
+        wrong[name] = change(wrong[name])
+        if message is None:
+            del wrong["cell"]
+        with pytest.raises(ValueError, match=message or "a periodic graph needs"):
+            package(wrong)
     if "electric_field" in header["inputs"]:
         with pytest.raises(ValueError, match="the graph needs 'electric_field'"):
             package(graph(molecule("H2O")))

@@ -5,6 +5,7 @@ import json
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from trainings import config
@@ -78,6 +79,8 @@ def test_labels_that_are_not_there_are_named_with_what_is(model, renamed, struct
     assert "--label energy=NAME" in err
     assert main(["eval", str(model), str(renamed), "--label", "enrgy=dft_energy"]) == 2
     assert "did you mean 'energy'?" in capsys.readouterr().err
+    assert main(["eval", str(model), str(renamed), "--label", "info_gap=gap"]) == 2
+    assert "'info_gap' is read from 'gap' in atoms.info and nowhere else" in capsys.readouterr().err
 
 
 def test_a_model_is_not_compared_with_itself(tmp_path, capsys):
@@ -98,8 +101,43 @@ def test_a_model_is_not_compared_with_itself(tmp_path, capsys):
     assert main(["relax", str(path), str(tmp_path / "in.extxyz"), "--out", str(relaxed)]) == 0
     predict(path, relaxed, tmp_path / "again")
     for source in (relaxed, tmp_path / "again"):
-        assert main(["eval", str(path), str(source)]) == 2
-        assert "0 of 1 structures have 'energy', 'energies', 'forces', 'stress'" in capsys.readouterr().err
+        for options in ([], ["--label", "energy=predicted_energy"]):
+            assert main(["eval", str(path), str(source), *options]) == 2
+            assert "0 of 1 structures have 'energy'" in capsys.readouterr().err
+
+
+def test_a_student_is_compared_with_its_teacher_but_not_with_itself(tmp_path, capsys):
+    teacher, student = tmp_path / "teacher.safetensors", tmp_path / "student.safetensors"
+    names = {"energy": "predicted_energy"}
+    torch.manual_seed(0)
+    pr.save(RelaxedPotential(["Cu"], 4.0, num_layers=1), teacher)
+    provenance = {"config": {"data": {"label_names": names}}}
+    pr.save(RelaxedPotential(["Cu"], 4.0, num_layers=1), student, provenance=provenance)
+    predict(teacher, [bulk("Cu")], tmp_path / "taught")
+    assert main(["eval", str(student), str(tmp_path / "taught")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()[1:]
+    assert line.endswith("predicted_energy (1)")
+    assert float(line.split()[2]) > 0
+    predict(student, tmp_path / "taught", tmp_path / "own")
+    assert main(["eval", str(student), str(tmp_path / "own")]) == 2
+    assert main(["eval", str(teacher), str(tmp_path / "own"), "--label", "energy=predicted_energy"]) == 0
+
+
+def test_structures_that_the_model_is_not_for_can_be_left_out(tmp_path, capsys):
+    pr.save(RelaxedPotential(["Cu"], 4.0, num_layers=1), tmp_path / "model.safetensors")
+    copper, gold = bulk("Cu"), bulk("Au")
+    for atoms in (copper, gold):
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0)
+    ase.io.write(tmp_path / "in.extxyz", [gold, copper])
+    arguments = ["eval", str(tmp_path / "model.safetensors"), str(tmp_path / "in.extxyz"), "--json"]
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert "frame 0: atom 0 has atomic number 79, the model knows only [29]" in err
+    assert "--skip" in err
+    with pytest.warns(UserWarning, match="1 of 2 entries are left out"):
+        assert main([*arguments, "--skip"]) == 3
+    assert json.loads(capsys.readouterr().out)["energy"]["count"] == 1
 
 
 def test_labels_that_the_table_does_not_know_are_compared(tmp_path, capsys):
@@ -113,7 +151,7 @@ def test_labels_that_the_table_does_not_know_are_compared(tmp_path, capsys):
     assert line.split()[:3] == ["info_push", "3", "2"]  # without a field a cubic crystal has no vector
     assert line.endswith(" push (1)")
     del copper.info["push"]
-    with pytest.raises(ValueError, match="the structure has no 'info_push'"):
+    with pytest.raises(ValueError, match=r"no 'push' in atoms.info, where 'info_push' is read from.* it has pull"):
         read_labelled(tmp_path / "model.safetensors", [copper])
     dataset = pr.datasets.AtomsDataset([bulk("Cu")], 4.0, extras=True, progress=False)
     with pytest.raises(ValueError, match="'info_pull'"):

@@ -226,14 +226,37 @@ def test_what_another_model_has_predicted_is_replaced(tmp_path):
     for n, model in enumerate(models):
         pr.save(model, tmp_path / f"{n}.safetensors")
     copper = bulk("Cu")
-    copper.info["predicted_class"] = "metal"  # not ours
+    copper.info["predicted_class"] = "metal"  # of nobody
     predict(tmp_path / "0.safetensors", [copper], tmp_path / "first")
     predict(tmp_path / "1.safetensors", tmp_path / "first", tmp_path / "second")
     first, second = (ase.io.read(tmp_path / name / "part-000000.extxyz") for name in ("first", "second"))
     assert first.info["predicted_by"] != second.info["predicted_by"]
     assert {"predicted_energy", "predicted_stress", "predicted_class"} < set(first.info)
-    assert set(second.info) == {"predicted_push", "predicted_by"}
+    assert set(second.info) == {"predicted_push", "predicted_by", "predicted_class"}
+    assert second.info["predicted_by"].split()[1:] == ["push"]
     assert "predicted_forces" not in second.arrays
+
+
+def test_what_others_have_predicted_stays(tmp_path):
+    pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
+    copper = bulk("Cu")
+    copper.info |= {"predicted_by": "another program, energy", "predicted_energy": -1.0}
+    predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
+    found = ase.io.read(tmp_path / "out" / "part-000000.extxyz")
+    assert found.info["predicted_energy"] == -1.0
+    assert found.info["predicted_by"].startswith("pyg-relaxed:")
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
+    copper = bulk("Cu")
+    copper.arrays |= {"a": np.ones((1, 2)), "a1": np.ones(1)}
+    assert predict(tmp_path / "model.safetensors", [bulk("Cu"), copper], tmp_path / "out") == (1, 0, 1)
+    (reason,) = json.loads((tmp_path / "out" / "part-000000.failed.txt").read_text()).values()
+    assert reason.startswith("cannot be written: ")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file: predictions go into a folder"):
+        predict(tmp_path / "model.safetensors", [copper], tmp_path / "file")
 
 
 def test_properties_that_the_table_does_not_know_are_inputs_and_labels(tmp_path):

@@ -101,8 +101,10 @@ def test_interrupted_it_says_so_and_fails(structures, tmp_path, sent, code):
 
 def test_a_folder_is_for_one_training_at_a_time(structures, tmp_path):
     train(config(structures, trainer={"epochs": 1}), tmp_path / "run")
+    before = (tmp_path / "run" / "config.yaml").read_text()
     with FileLock(tmp_path / "run" / "in_use.lock"), pytest.raises(ValueError, match="in use by another training"):
         train(config(structures, trainer={"epochs": 2}), tmp_path / "run")
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
     train(config(structures, trainer={"epochs": 2}), tmp_path / "run")
 
 
