@@ -33,7 +33,10 @@ def to_extxyz(atoms: Atoms) -> str:
     from ase.io.extxyz import write_xyz
 
     text = io.StringIO()
-    write_xyz(text, [for_extxyz(atoms)])
+    try:
+        write_xyz(text, [for_extxyz(atoms)])
+    except Exception as error:  # ASE raises anything
+        raise ValueError(f"cannot be written as extxyz: {error}") from error
     return text.getvalue()
 
 

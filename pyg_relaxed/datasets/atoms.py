@@ -64,7 +64,7 @@ class AtomsDataset(Dataset):
             or not fixed, for structures that do not say. (default: :obj:`False`)
         num_workers (int, optional): Processes that process. (default: :obj:`None`, one for each core from 1,000
             entries on)
-        progress (bool, optional): Show a bar. (default: :obj:`True`)
+        progress (bool, optional): Show a bar, on a terminal. (default: :obj:`True`)
         transform (callable, optional): Of each graph that is asked for. (default: :obj:`None`)
         pre_transform (callable, optional): Of each graph before it is kept. One that draws at random repeats itself
             after the same ``torch.manual_seed`` and with as many processes. (default: :obj:`None`)
@@ -340,7 +340,7 @@ def _process(
     loader = DataLoader(
         work, batch_size=None, sampler=todo, num_workers=num_workers, collate_fn=_as_it_is, generator=generator
     )
-    for row in tqdm(loader, desc="structures", initial=len(done), total=len(work), disable=not progress):
+    for row in tqdm(loader, desc="structures", initial=len(done), total=len(work), disable=None if progress else True):
         if row.reason is not None and on_error == "raise":
             raise _failure(row)
         store.write(row)

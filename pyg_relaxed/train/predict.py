@@ -145,8 +145,8 @@ def _write_part(
             set_predicted(new, found, mark)
             try:
                 predicted.append(to_extxyz(new))
-            except Exception as error:  # ASE raises anything
-                failed[place] = f"cannot be written: {error}"
+            except ValueError as error:
+                failed[place] = str(error)
     if failed:
         write_text(_failures(path), json.dumps(failed, ensure_ascii=False, indent=1))
     else:

@@ -253,7 +253,7 @@ def test_what_cannot_be_written_is_named(tmp_path):
     copper.arrays |= {"a": np.ones((1, 2)), "a1": np.ones(1)}
     assert predict(tmp_path / "model.safetensors", [bulk("Cu"), copper], tmp_path / "out") == (1, 0, 1)
     (reason,) = json.loads((tmp_path / "out" / "part-000000.failed.txt").read_text()).values()
-    assert reason.startswith("cannot be written: ")
+    assert reason.startswith("cannot be written as extxyz: ")
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is a file: predictions go into a folder"):
         predict(tmp_path / "model.safetensors", [copper], tmp_path / "file")
