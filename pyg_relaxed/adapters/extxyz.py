@@ -67,7 +67,14 @@ def for_extxyz(atoms: Atoms) -> Atoms:
         if name in ("numbers", "positions"):
             continue
         found.arrays.pop(name, None)
-        if name not in results and name not in _OF_COLUMNS and _COLUMN.fullmatch(name) and _is_column(value):
+        is_of_all = name in KEYS and KEYS[name].level == "graph"  # ASE would take it for a result
+        if (
+            name not in results
+            and name not in _OF_COLUMNS
+            and not is_of_all
+            and _COLUMN.fullmatch(name)
+            and _is_column(value)
+        ):
             found.arrays[name] = _rows(value)
     if results:
         found.calc = SinglePointCalculator(found, **{name: _rows(value) for name, value in results.items()})
@@ -76,19 +83,38 @@ def for_extxyz(atoms: Atoms) -> Atoms:
 
 def _with_texts_for_keys(info: Mapping[Any, Any]) -> dict[str, Any]:
     """Return ``info`` with its keys as texts; of 5 and ``"5"`` the text stays."""
-    return {str(key): value for key, value in info.items()} | {k: v for k, v in info.items() if isinstance(k, str)}
+    texts = {key: value for key, value in info.items() if isinstance(key, str)}
+    return {key: _plain(value) for key, value in ({str(key): value for key, value in info.items()} | texts).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return lists and dictionaries without NumPy in them, where they can be JSON; ASE writes no other."""
+    if not isinstance(value, list | tuple | Mapping):
+        return value
+    try:
+        return json.loads(json.dumps(value, default=lambda one: one.tolist()))
+    except (AttributeError, TypeError, ValueError):
+        return value
 
 
 def _keep_whole(held: dict[str, Any], info: dict[str, Any]) -> None:
-    """Bring a stress to where ASE reads all of it: it wants nine numbers, and makes six of them."""
-    try:
-        stress = np.asarray(held.get("stress"), dtype=float)
-    except (TypeError, ValueError):
-        return
-    if stress.shape == (6,):
+    """Bring a stress, and a virial, to where ASE reads all of it: it wants nine numbers, and makes six of a stress."""
+    virial, stress = _as_numbers(info.get("virial")), _as_numbers(held.get("stress"))
+    if virial is not None:
+        info["virial"] = virial
+    if stress is not None and stress.shape == (6,):
         held["stress"] = from_voigt(stress, "stress", "ase")
-    elif stress.shape == (3, 3) and not np.array_equal(stress, stress.T):
-        info.setdefault(REFERENCE + "stress", held.pop("stress"))
+    elif stress is not None and stress.shape == (3, 3):
+        held["stress"] = stress
+        if not np.array_equal(stress, stress.T):
+            info.setdefault(REFERENCE + "stress", held.pop("stress"))
+
+
+def _as_numbers(value: Any) -> np.ndarray | None:
+    try:
+        return None if value is None else np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
 
 
 def _fits(key: str, value: Any) -> bool:
@@ -115,7 +141,7 @@ def _is_same(value: Any, found: Any) -> bool:
     if isinstance(found, str):
         return found == str(value)
     if isinstance(value, str):  # one that looks like a number, and comes back as such
-        return np.size(found) > 0 and not value.startswith("_JSON")
+        return np.size(found) > 0 and bool(np.isfinite(found).all()) and not value.startswith("_JSON")
     if isinstance(found, list | dict):
         return bool(found == json.loads(json.dumps(value.tolist() if isinstance(value, np.ndarray) else value)))
     given = np.asarray(value)

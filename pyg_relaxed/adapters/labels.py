@@ -136,12 +136,18 @@ def set_labels(atoms: Atoms, labels: Mapping[str, np.ndarray]) -> None:
 def set_predicted(atoms: Atoms, predicted: Mapping[str, np.ndarray], by: str) -> None:
     """Put what a model has predicted beside all that a structure holds, in place of what another of ours has.
 
+    Raises:
+        ValueError: If the structure holds something else by those names.
+
     Args:
         atoms: The structure.
         predicted: By the names of a graph.
         by: Which model it was, as :func:`~pyg_relaxed.io.fingerprint` says it.
     """
     drop_predicted(atoms)
+    for key in (PREDICTED_BY, *(PREDICTED + info_key(name) for name in predicted)):
+        if key in atoms.info or key in atoms.arrays:
+            raise ValueError(f"the structure has a '{key}' that is not of pyg-relaxed: rename it, or it would be lost")
     for name, value in predicted.items():
         where = atoms.arrays if level_of(name) == "node" else atoms.info
         where[PREDICTED + info_key(name)] = value
@@ -170,6 +176,9 @@ def results_as_predicted(atoms: Atoms, by: str) -> None:
     if "stress_tensor" in results:
         predicted["stress"] = results["stress_tensor"]  # all nine
     atoms.calc = None
+    for key in (PREDICTED_BY, *(PREDICTED + name for name in predicted)):  # of others, and of another geometry
+        atoms.info.pop(key, None)
+        atoms.arrays.pop(key, None)
     set_predicted(atoms, predicted, by)
 
 

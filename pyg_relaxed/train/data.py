@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from ..adapters import open_source
+from ..compat import o3
 from ..data import INFO_PREFIX, SITE_PREFIX, info_key
 from ..datasets import AtomsDataset
 from ..models.species import atomic_numbers
@@ -27,9 +28,11 @@ class KeepExtras:
 
     Args:
         names: Of ``info_*`` and ``site_*`` attributes that a model reads or learns.
+        learned: Of fields that structures may have or not, zeros then, and their numbers of components.
     """
 
     names: tuple[str, ...]
+    learned: tuple[tuple[str, int], ...] = ()
 
     def __call__(self, data: Data) -> Data:
         """Return the graph without them.
@@ -37,6 +40,9 @@ class KeepExtras:
         Raises:
             ValueError: If one of the names is missing.
         """
+        for name, dim in self.learned:
+            if name not in data:
+                data[name] = data.pos.new_zeros(1, dim)
         found = extras_among(data.keys())
         if missing := [name for name in self.names if name not in found]:
             where = "arrays" if missing[0].startswith(SITE_PREFIX) else "info"
@@ -49,6 +55,11 @@ class KeepExtras:
             if name not in self.names:
                 del data[name]
         return data
+
+
+def learned_extras(fields: Mapping[str, Any], learned: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Return those of the learned fields that are no keys of the table, and their numbers of components."""
+    return tuple((name, o3.Irreps(fields[name]).dim) for name in extras_among(learned))
 
 
 def extras_among(names: Iterable[str]) -> tuple[str, ...]:
@@ -171,6 +182,7 @@ class Parts(LightningDataModule):
     def _read(self, source: Source) -> AtomsDataset:
         config = self.config
         extras = extras_among([*config.loss.weights, *config.model.fields])
+        learned = learned_extras(config.model.fields, getattr(config.model, "learn_fields", []))
         labels = [name for name in config.loss.weights if name not in extras]
         return AtomsDataset(
             source,
@@ -181,6 +193,6 @@ class Parts(LightningDataModule):
             on_error=config.data.on_error,
             dtype=getattr(torch, config.trainer.dtype),
             extras=bool(extras),
-            pre_transform=KeepExtras(extras) if extras else None,
+            pre_transform=KeepExtras(extras, learned) if extras else None,
             progress=False,
         )

@@ -17,7 +17,7 @@ from ..data import TARGETS, info_key
 from ..datasets import AtomsDataset
 from ..io import fingerprint, load, read_header, trained_label_names
 from ..models import RelaxedPotential, RelaxedTensor
-from .data import KeepExtras, extras_among
+from .data import KeepExtras, extras_among, learned_extras
 from .losses import Errors, residual
 
 
@@ -111,7 +111,7 @@ def read_labelled(
         dtype=next(model.parameters()).dtype,
         extras=bool(extras),
         on_error=on_error,
-        pre_transform=Fitting(model, KeepExtras(extras)),
+        pre_transform=Fitting(model, KeepExtras(extras, learned_extras(model.fields, getattr(model, "learned", ())))),
     )
     dataset.check_labels(*label_names or ())
     return dataset

@@ -59,7 +59,8 @@ def predict(
 
     Structures keep all that they came with, labels too, as far as :func:`~pyg_relaxed.adapters.extxyz.for_extxyz` has
     a place for it. Beside it stand, in ``info`` and ``arrays``, ``predicted_energy``, ``predicted_forces`` and so on,
-    and ``predicted_by``, which model it was and the names of what it gave.
+    and ``predicted_by``, which model it was and the names of what it gave; a structure that has something else by these
+    names fails.
 
     Args:
         model: A model file.
@@ -142,8 +143,8 @@ def _write_part(
                 continue
             new = atoms.copy()  # the user's own may be in memory
             new.calc = atoms.calc
-            set_predicted(new, found, mark)
             try:
+                set_predicted(new, found, mark)
                 predicted.append(to_extxyz(new))
             except ValueError as error:
                 failed[place] = str(error)

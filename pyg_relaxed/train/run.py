@@ -56,11 +56,6 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         ValueError: If a structure or label is wrong, or the folder holds a training of another config or other data.
     """
     run = Path(run)
-    parts = Parts(config)
-    record: dict[str, Any] = {"data": parts.digest, "counts": parts.counts(), "versions": _versions()}
-    _check_same(run, config, record)
-    model = build(config, parts.parts["train"])
-    module = TrainingModule(model, config)
     best, last = (
         MovableCheckpoint(
             *(run / "checkpoints", "best"),
@@ -71,10 +66,16 @@ def train(config: Config, run: str | Path, callbacks: Sequence[Callback] = ()) -
         MovableCheckpoint(run / "checkpoints", "last", save_on_train_epoch_end=True, enable_version_counter=False),
     )
     trainer = _trainer(config, run, [*_callbacks(config), *callbacks, best, last])
+    parts = Parts(config)
+    record: dict[str, Any] = {"data": parts.digest, "counts": parts.counts(), "versions": _versions()}
+    if trainer.is_global_zero:  # the others may come while it writes
+        _check_same(run, config, record)
+    model = build(config, parts.parts["train"])
+    module = TrainingModule(model, config)
     with _only_one(run) if trainer.is_global_zero else nullcontext():
-        _check_same(run, config, record)  # again: another may have come and gone
         path = run / "checkpoints" / "last.safetensors"
         if trainer.is_global_zero:
+            _check_same(run, config, record)  # again: another training may have come and gone
             write_text(run / CONFIG, config.to_yaml())
             write_text(run / RECORD, json.dumps(record, ensure_ascii=False, indent=1))
             _say(record["counts"], model)

@@ -44,6 +44,9 @@ FIT = {
     "dictionary": {"a": 1, "b": [1, 2], "c": None},
     "virial": np.arange(9.0).reshape(3, 3),
     "uid": "007",
+    "ragged": {"a": [[1, 2], [3]]},
+    "numpy": {"a": np.int64(4)},
+    "numbers": [np.int64(1), np.float32(0.5)],
 }
 DO_NOT_FIT = {
     "empty": "",
@@ -63,7 +66,7 @@ DO_NOT_FIT = {
     "_JSON": "_JSON [1]",
     "quotes": ['a "b"'],
     "dictionary": {"a": "\\"},
-    "array": {"a": np.ones(2)},
+    "too_large": "123e456",
     "": 4,
     "a=b": 4,
     "Lattice": np.eye(3).ravel(),
@@ -117,7 +120,8 @@ def test_nothing_spoils_what_comes_after_it(info):
 @pytest.mark.parametrize("where", ["info", "results"])
 def test_a_stress_keeps_its_nine_numbers(where):
     copper = bulk("Cu")
-    for stress in (np.arange(6.0), np.arange(9.0).reshape(3, 3), np.arange(9.0).reshape(3, 3).tolist()):
+    whole = np.arange(9.0).reshape(3, 3)
+    for stress in (np.arange(6.0), whole, whole.tolist(), np.eye(3), np.eye(3).tolist()):
         if where == "info":
             copper.info = {"stress": stress}
         else:
@@ -158,6 +162,7 @@ def test_columns_that_cannot_be_told_apart_are_an_error():
         ("bytes", np.arange(3, dtype=np.uint8), True),
         ("large", np.array([0, 1, 2**33]), False),
         ("none", np.ones((3, 0)), False),
+        ("stress", np.ones((3, 6)), False),
         *((name, np.arange(3), False) for name in ("Z", "symbols", "species", "pos", "charge", "move_mask")),
         ("complex", np.ones(3) * 1j, False),
         ("objects", np.array([None, 1, 2]), False),
@@ -187,3 +192,12 @@ def test_keys_that_are_no_text_and_names_of_results():
     with pytest.warns(UserWarning, match="belong to other positions"):
         found = for_extxyz(copper)
     assert found.calc is None
+
+
+@pytest.mark.parametrize("virial", [np.eye(3), np.eye(3).tolist()])
+def test_a_virial_comes_back_whatever_held_it(virial):
+    copper = bulk("Cu")
+    copper.info = {"virial": virial, "stress": [[1, 2], [3]]}
+    found = through_a_file(copper).info
+    assert list(found) == ["virial"]
+    np.testing.assert_array_equal(found["virial"], np.eye(3))

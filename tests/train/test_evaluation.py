@@ -158,6 +158,18 @@ def test_labels_that_the_table_does_not_know_are_compared(tmp_path, capsys):
         evaluate(model, dataset)
 
 
+def test_a_field_that_is_learned_need_not_come_with_a_structure(tmp_path):
+    model = RelaxedPotential(["Cu"], 4.0, fields={"info_pull": "1o"}, learn_fields=["info_pull"], num_layers=1)
+    pr.save(model, tmp_path / "model.safetensors")
+    structures = [bulk("Cu"), bulk("Cu")]
+    structures[1].info["pull"] = np.ones(3)
+    for atoms in structures:
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0)
+    dataset = read_labelled(tmp_path / "model.safetensors", structures)
+    assert evaluate(model, dataset)["energy"]["count"] == 2
+    assert dataset[0].info_pull.tolist() == [[0.0, 0.0, 0.0]]
+
+
 def test_a_data_set_without_any_label_of_the_model_is_refused(tmp_path):
     model = RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1)
     dataset = pr.datasets.AtomsDataset([bulk("Cu")], 4.0, progress=False)

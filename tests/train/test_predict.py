@@ -237,14 +237,18 @@ def test_what_another_model_has_predicted_is_replaced(tmp_path):
     assert "predicted_forces" not in second.arrays
 
 
-def test_what_others_have_predicted_stays(tmp_path):
+@pytest.mark.parametrize("key", ["predicted_by", "predicted_push", "predicted_energy"])
+def test_what_others_have_predicted_is_not_lost(key, tmp_path):
     pr.save(RelaxedTensor(["Cu"], "i", "info_push", 4.0, num_layers=1), tmp_path / "model.safetensors")
     copper = bulk("Cu")
-    copper.info |= {"predicted_by": "another program, energy", "predicted_energy": -1.0}
-    predict(tmp_path / "model.safetensors", [copper], tmp_path / "out")
-    found = ase.io.read(tmp_path / "out" / "part-000000.extxyz")
-    assert found.info["predicted_energy"] == -1.0
-    assert found.info["predicted_by"].startswith("pyg-relaxed:")
+    copper.info[key] = "another program"
+    counts = predict(tmp_path / "model.safetensors", [copper, bulk("Cu")], tmp_path / "out")
+    if key == "predicted_energy":  # this model gives none
+        assert counts == (2, 0, 0)
+        assert ase.io.read(tmp_path / "out" / "part-000000.extxyz", 0).info[key] == "another program"
+    else:
+        assert counts == (1, 0, 1)
+        assert f"has a '{key}' that is not of pyg-relaxed" in (tmp_path / "out" / "part-000000.failed.txt").read_text()
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
